@@ -1,0 +1,19 @@
+//! drcm: a high-availability cluster manager. Floating addresses, services, applications, crontabs and mounts on N equal
+//! nodes, each owned by one node at a time under a lease that a majority of nodes grants.
+//!
+//! | room      | what it owns                                                                       | may import            |
+//! |-----------|------------------------------------------------------------------------------------|-----------------------|
+//! | `model`   | the shared words: ids, time, configuration, messages, events, reports              | nothing               |
+//! | `config`  | text to configuration; findings with line, caret and suggestion; the auth files    | `model`               |
+//! | `cluster` | the decision, pure: lease, membership, placement                                   | `model`               |
+//! | `wire`    | messages to sealed bytes and back: codec, seal, replay window; pure                | `model`               |
+//! | `sys`     | the kernel and libc; the only home of `unsafe`                                     | `model`               |
+//! | `drivers` | probe, start and stop of each kind of resource                                     | `model`, `sys`        |
+//! | `control` | the client socket and the sealed status port: protocol, server, client             | `model`, `wire`, `sys`|
+//! | `daemon`  | cluster thread, executor, peers, logs                                              | all but `cli`, `lab`  |
+//! | `cli`     | one file per command; rendering apart from fetching                                | `control`, `config`, `model`, `lab`; `daemon` to run it |
+//! | `lab`     | nodes in network namespaces on one machine                                         | `model`, `control`, `sys` |
+//!
+//! `tests/house.rs` holds this law against the sources.
+
+pub mod model;

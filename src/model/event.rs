@@ -1,0 +1,262 @@
+//! What goes into the cluster core and what comes out of it.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{BootId, Generation, GroupId, Message, NodeId, Time};
+
+/// Something that happened; given to the core with the time at which it is handled.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// The deadline of the core has come (or may have: a spurious one does no harm).
+    Timer,
+    /// A peer's message that passed the seal and the replay window.
+    Received {
+        /// Its sender, proven by the seal.
+        from: NodeId,
+        /// The sender's incarnation, proven live.
+        boot: BootId,
+        /// The message.
+        message: Message,
+    },
+    /// The executor finished an order.
+    Done {
+        /// The group.
+        group: GroupId,
+        /// The order it answers; anything but the latest is ignored.
+        generation: Generation,
+        /// How it went.
+        outcome: Outcome,
+    },
+    /// A running group died or lost its link beyond local repair, or got well again.
+    Fitness {
+        /// The group.
+        group: GroupId,
+        /// Whether this node can run it.
+        able: bool,
+    },
+    /// An operator's or init system's wish.
+    Order(Order),
+    /// The answer to [`Action::CheckAlone`].
+    Alone {
+        /// Link up, gateway answers and nobody else uses the addresses.
+        clear: bool,
+    },
+}
+
+/// How an order of the core ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Every member is up.
+    Started,
+    /// Some member could not be started within its restart limit; what was started has been stopped again.
+    StartFailed,
+    /// Every member is down.
+    Stopped,
+}
+
+/// What an operator can ask of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Order {
+    /// Stop what must be stopped, hand over, then report [`Output::Left`].
+    Leave,
+    /// Run nothing (true), or take part again (false).
+    Standby(bool),
+    /// Let a group that rests as failed be tried again.
+    Cleanup(GroupId),
+}
+
+/// What the core wants done. In order: an output must not overtake the one before it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// Send to a peer.
+    Send {
+        /// The peer.
+        to: NodeId,
+        /// The message.
+        message: Message,
+    },
+    /// Do something to resources.
+    Act(Action),
+    /// Something was decided; for the log and the events.
+    Decided(Decision),
+    /// After [`Order::Leave`]: nothing is held any more; the daemon may exit.
+    Left,
+}
+
+/// An order to the executor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Bring every member up, in order. A later order for the group cancels it.
+    Start {
+        /// The group.
+        group: GroupId,
+        /// To repeat in the report.
+        generation: Generation,
+        /// The lease, for what the kernel enforces; `None` when the group needs none.
+        until: Option<Time>,
+    },
+    /// Bring every member down, in reverse order. Tried until it succeeds; only then reported.
+    Stop {
+        /// The group.
+        group: GroupId,
+        /// To repeat in the report.
+        generation: Generation,
+        /// Why.
+        why: StopReason,
+    },
+    /// The lease of a started group now lasts until then.
+    Extend {
+        /// The group.
+        group: GroupId,
+        /// End of the lease.
+        until: Time,
+    },
+    /// A healed membership: announce the group's addresses again.
+    Announce {
+        /// The group.
+        group: GroupId,
+    },
+    /// Check link, gateway and addresses before carrying on alone; answer with [`Event::Alone`].
+    CheckAlone,
+}
+
+/// Why a group is stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopReason {
+    /// The node has just started: whatever an earlier life left behind goes down first.
+    CleanSlate,
+    /// The lease ran out.
+    LeaseLost,
+    /// It goes to another node by plan.
+    HandOver(NodeId),
+    /// The daemon leaves.
+    Leaving,
+    /// The operator's standby.
+    Standby,
+    /// The group failed here.
+    Failed,
+    /// A pair healed and the other node keeps it.
+    PairHealed,
+}
+
+/// Something decided, with the facts that led to it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Decision {
+    /// A peer was heard.
+    PeerUp(NodeId),
+    /// A peer has been silent for the lease time.
+    PeerDown {
+        /// The peer.
+        node: NodeId,
+        /// Last heard.
+        last: Option<Time>,
+    },
+    /// A peer said goodbye.
+    PeerLeft(NodeId),
+    /// A peer's configuration differs from ours (or agrees again).
+    Mismatch {
+        /// The peer.
+        node: NodeId,
+        /// It differs now.
+        differs: bool,
+    },
+    /// Touch with a majority of voters won or lost.
+    Quorum {
+        /// Won.
+        quorate: bool,
+        /// Voters in two-way touch, this node included.
+        voters: u32,
+    },
+    /// The node asks for a group.
+    Asks {
+        /// The group.
+        group: GroupId,
+        /// Why now.
+        why: AskReason,
+    },
+    /// A majority granted it.
+    Acquired {
+        /// The group.
+        group: GroupId,
+        /// Until when.
+        until: Time,
+    },
+    /// No majority came: what was granted is given back.
+    Withdrew {
+        /// The group.
+        group: GroupId,
+    },
+    /// The lease ran out.
+    Lost {
+        /// The group.
+        group: GroupId,
+    },
+    /// Stopped and given back.
+    Released {
+        /// The group.
+        group: GroupId,
+        /// For whom.
+        next: Option<NodeId>,
+    },
+    /// Started.
+    Running {
+        /// The group.
+        group: GroupId,
+    },
+    /// This node cannot run it.
+    Unable {
+        /// The group.
+        group: GroupId,
+    },
+    /// Alone in a pair, after the three checks.
+    CarriesOnAlone,
+}
+
+/// Why a candidate asks now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AskReason {
+    /// It is the home node.
+    Home,
+    /// The owner named it.
+    HandedOver {
+        /// By whom.
+        by: NodeId,
+    },
+    /// Every better candidate is dead, ineligible or unable.
+    BetterGone,
+    /// The lease stayed free although a better candidate seems well.
+    StayedFree,
+}
+
+/// Why the core wants to be woken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wake {
+    /// The next heartbeat is due.
+    Heartbeat,
+    /// A held lease ends.
+    LeaseEnd(GroupId),
+    /// A peer would count as dead.
+    PeerSilence(NodeId),
+    /// A question to the voters is to be asked or given up.
+    Ask(GroupId),
+    /// The home node has been well for long enough.
+    Failback(GroupId),
+    /// Start-up silence ends.
+    Silence,
+}
+
+impl fmt::Display for StopReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::CleanSlate => "clean slate at start-up",
+            Self::LeaseLost => "lease lost",
+            Self::HandOver(_) => "handed over",
+            Self::Leaving => "this node is leaving",
+            Self::Standby => "standby",
+            Self::Failed => "it failed here",
+            Self::PairHealed => "the other node of the pair keeps it",
+        })
+    }
+}

@@ -1,0 +1,153 @@
+//! What nodes say to each other. Each node publishes a numbered list of its claims and keeps it alive by heartbeats
+//! that name the number only, so a heartbeat costs the same however many groups there are.
+
+use serde::{Deserialize, Serialize};
+
+use super::{AssignmentId, Fingerprint, GroupId, NodeId, Tag, Version};
+
+/// One message. Several to the same node may share a datagram.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Message {
+    /// "I live, and I still claim list N."
+    Heartbeat(Heartbeat),
+    /// A list of claims, or a part of one.
+    Claims(Claims),
+    /// A voter's answer to a heartbeat whose sender claims something.
+    Ack(Ack),
+    /// "I do not know your list N: send it."
+    Want(Want),
+    /// What a group consists of, for a voter whose configuration differs.
+    Definition(Definition),
+}
+
+/// Sent to every peer each `keep_alive_interval`, and at once when something changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// Number of this heartbeat; acks repeat it.
+    pub tag: Tag,
+    /// The list of claims that this heartbeat renews.
+    pub version: Version,
+    /// Entries in that list; zero needs no ack.
+    pub entries: u32,
+    /// What the sender is.
+    pub state: NodeState,
+    /// Voters that the sender has heard within its lease time.
+    pub hears: Vec<NodeId>,
+    /// Its configuration.
+    pub fingerprint: Fingerprint,
+}
+
+/// What a node says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeState {
+    /// May run resources: `node_is_active`, not in standby, not leaving.
+    pub eligible: bool,
+    /// Leaving cleanly: forget me at once when I fall silent.
+    pub leaving: bool,
+    /// In two-way touch with a majority of voters.
+    pub quorate: bool,
+    /// In standby by the operator's order.
+    pub standby: bool,
+}
+
+/// Entries `first ..` of the list `version`, which has `total` entries in ascending order of group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claims {
+    /// Number of the list.
+    pub version: Version,
+    /// Index of the first entry here.
+    pub first: u32,
+    /// Entries in the whole list.
+    pub total: u32,
+    /// The entries.
+    pub entries: Vec<Entry>,
+}
+
+/// What a node says of one group. No entry: the node has nothing to do with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// The group.
+    pub group: GroupId,
+    /// What it does with it.
+    pub stance: Stance,
+}
+
+/// A node's relation to a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stance {
+    /// Asks for, or holds, the lease for this long after each heartbeat, in microseconds. `running`: it was up at the last report.
+    Claims {
+        /// Lease time asked for.
+        lease_us: u64,
+        /// Resources are up.
+        running: bool,
+    },
+    /// Has let the lease go in favour of this node, which is to ask at once.
+    HandsOver {
+        /// The node meant.
+        next: NodeId,
+    },
+    /// Cannot run it (its start failed, its link is down).
+    Unable,
+}
+
+/// A voter's answer: entries `first .. first + count` of list `version` are granted for heartbeat `tag`, except the refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ack {
+    /// The heartbeat answered.
+    pub tag: Tag,
+    /// The list it named.
+    pub version: Version,
+    /// First entry this ack speaks of.
+    pub first: u32,
+    /// Number of entries it speaks of.
+    pub count: u32,
+    /// Longest lease this voter grants, in microseconds: a claim for more got this much.
+    pub cap_us: u64,
+    /// Entries not granted, ascending.
+    pub refused: Vec<Refusal>,
+}
+
+/// One entry not granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// The group.
+    pub group: GroupId,
+    /// Why.
+    pub reason: RefusalReason,
+}
+
+/// Why a voter does not grant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RefusalReason {
+    /// Another holder's grant has not expired.
+    Busy {
+        /// Who has it.
+        holder: NodeId,
+        /// Time left by the voter's clock, in microseconds.
+        remaining_us: u64,
+    },
+    /// The voter has just started and may have forgotten a grant.
+    Silent {
+        /// Time until it grants, in microseconds.
+        remaining_us: u64,
+    },
+    /// The voter does not know what this group consists of: send a [`Definition`].
+    Unknown,
+}
+
+/// See [`Message::Want`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Want {
+    /// The list wanted.
+    pub version: Version,
+}
+
+/// The members of a group: their hash is its id.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Definition {
+    /// The group.
+    pub group: GroupId,
+    /// Its members.
+    pub assignments: Vec<AssignmentId>,
+}

@@ -1,0 +1,23 @@
+//! The shared words of the project: identities, time, configuration, messages, events, actions, reports.
+//!
+//! Owns the data every room speaks of. Never does IO and decides nothing; behaviour here is limited to
+//! construction, ordering, display and arithmetic of the types themselves.
+
+mod config;
+mod event;
+mod ids;
+mod message;
+mod report;
+mod time;
+
+pub use config::{
+    Address, Application, CheckIntervals, Config, Crontab, Driver, Failback, FileSystem, Group, Interface, Keep, LogSettings, NoQuorum,
+    NodeConfig, Options, Quorum, Resource, Server, Service, Spec, Takeover, Transport,
+};
+pub use event::{Action, AskReason, Decision, Event, Order, Outcome, Output, StopReason, Wake};
+pub use ids::{Assignment, AssignmentId, BootId, Fingerprint, Generation, GroupId, Kind, NodeId, ResourceId, Tag, Version};
+pub use message::{Ack, Claims, Definition, Entry, Heartbeat, Message, NodeState, Refusal, RefusalReason, Stance, Want};
+pub use report::{
+    Activity, ClusterReport, GroupReport, MemberReport, NodeReport, Problem, QuorumReport, Request, ResourceReport, Response,
+};
+pub use time::Time;
