@@ -21,7 +21,7 @@ pub enum Message {
 }
 
 /// Sent to every peer each `keep_alive_interval`, and at once when something changed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Heartbeat {
     /// Number of this heartbeat; acks repeat it.
     pub tag: Tag,
@@ -31,8 +31,8 @@ pub struct Heartbeat {
     pub entries: u32,
     /// What the sender is.
     pub state: NodeState,
-    /// Voters that the sender has heard within its lease time.
-    pub hears: Vec<NodeId>,
+    /// The sender has heard the receiver within its lease time: touch is two-way.
+    pub hears_you: bool,
     /// Its configuration.
     pub fingerprint: Fingerprint,
 }
