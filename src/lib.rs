@@ -16,4 +16,6 @@
 //!
 //! `tests/house.rs` holds this law against the sources.
 
+#![warn(missing_docs)]
+
 pub mod model;
