@@ -19,4 +19,5 @@
 #![warn(missing_docs)]
 
 pub mod cluster;
+pub mod config;
 pub mod model;
