@@ -18,4 +18,5 @@
 
 #![warn(missing_docs)]
 
+pub mod lab;
 pub mod model;
