@@ -20,4 +20,5 @@
 
 pub mod cluster;
 pub mod config;
+pub mod lab;
 pub mod model;
