@@ -17,3 +17,4 @@
 //! `tests/house.rs` holds this law against the sources.
 
 pub mod model;
+pub mod wire;
