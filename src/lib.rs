@@ -22,3 +22,4 @@ pub mod cluster;
 pub mod config;
 pub mod lab;
 pub mod model;
+pub mod wire;
