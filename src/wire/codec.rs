@@ -266,11 +266,11 @@ mod tests {
     #[test]
     fn a_list_is_not_believed_beyond_its_bytes() {
         let mut content = Vec::new();
-        put(&7_u64, &mut content);
+        put(&(7_u64, 0_u32, 9_u32), &mut content);
         put(&u32::MAX, &mut content);
         assert_eq!(messages(&record(KIND_DEFINITION, &content), false), Err(Malformed));
         let mut content = Vec::new();
-        put(&7_u64, &mut content);
+        put(&(7_u64, 0_u32, 9_u32), &mut content);
         put(&(MAX_LIST + 1), &mut content);
         content.resize(2000, 0);
         assert_eq!(messages(&record(KIND_DEFINITION, &content), false), Err(Malformed));

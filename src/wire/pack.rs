@@ -55,7 +55,7 @@ mod tests {
     #[test]
     fn a_message_of_the_longest_length_fits_beside_any_handshake_and_a_longer_one_is_refused() {
         let full = Handshake { challenge: Some(u64::MAX), echoes: vec![u64::MAX; ECHOES] };
-        let fixed = MAX_MESSAGE - 3;
+        let fixed = MAX_MESSAGE - 5;
         let datagrams = pack(&full, &[definition(fixed)]).unwrap();
         assert_eq!(datagrams.len(), 1);
         assert_eq!(datagrams[0].len() + TAG, MAX_DATAGRAM);
