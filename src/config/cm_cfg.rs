@@ -32,6 +32,11 @@ pub(super) fn read(source: &Source, findings: &mut Findings<'_>) -> Draft {
             continue;
         }
         let Some(statement) = Raw { text: before_comment(line), start }.trimmed() else { continue };
+        if let Some(at) = statement.text.find(|c: char| c.is_control() && c != '\t') {
+            let start = statement.start + at;
+            findings.error(Span { start, end: start + 1 }, "a control character", "remove it; this file is text");
+            continue;
+        }
         if statement.text.starts_with('[') {
             section = header(statement, findings);
             match section {
@@ -215,7 +220,7 @@ mod tests {
     use super::*;
 
     fn draft(text: &str) -> (Draft, Vec<String>) {
-        let source = Source::new("t", text);
+        let source = Source::new("t", keys::Format::Cfg, text);
         let mut findings = Findings::new(&source);
         let draft = read(&source, &mut findings);
         (draft, findings.finish().into_iter().map(|finding| finding.to_string().lines().next().unwrap().to_owned()).collect())

@@ -2,7 +2,10 @@
 
 use std::{fmt, fmt::Write as _};
 
-use super::source::{Source, Span};
+use super::{
+    keys::Format,
+    source::{Source, Span},
+};
 
 /// Findings of one severity that are kept; the rest are counted. A file of garbage must not fill the memory.
 const KEPT_PER_SEVERITY: usize = 200;
@@ -155,6 +158,11 @@ impl<'s> Findings<'s> {
         self.add(Severity::Error, None, message.into(), help.into());
     }
 
+    /// How the file is written.
+    pub(super) fn format(&self) -> Format {
+        self.source.format()
+    }
+
     /// The line of a spot, for messages that name a second place.
     pub(super) fn line(&self, span: Span) -> usize {
         self.source.line(span)
@@ -211,7 +219,7 @@ mod tests {
 
     #[test]
     fn a_finding_shows_the_line_and_a_caret() {
-        let source = Source::new("cm.cfg", "a\nnode_filesystems = data,arhive\n");
+        let source = Source::new("cm.cfg", Format::Cfg, "a\nnode_filesystems = data,arhive\n");
         let mut findings = Findings::new(&source);
         findings.error(Span { start: 26, end: 32 }, "no file system `arhive`", "write `archive`");
         assert_eq!(
@@ -222,7 +230,7 @@ mod tests {
 
     #[test]
     fn a_flood_is_counted() {
-        let source = Source::new("cm.cfg", "x");
+        let source = Source::new("cm.cfg", Format::Cfg, "x");
         let mut findings = Findings::new(&source);
         for _ in 0..1_000 {
             findings.warning(Span { start: 0, end: 1 }, "again", "");

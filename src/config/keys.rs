@@ -121,6 +121,56 @@ pub(super) const fn resource(kind: Kind) -> &'static [Key] {
     }
 }
 
+/// How a configuration is written; findings speak the language of the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    /// cm.cfg
+    Cfg,
+    /// cm.toml
+    Toml,
+}
+
+impl Format {
+    pub(super) const fn server(self) -> &'static str {
+        match self {
+            Self::Cfg => "[CM_SERVER]",
+            Self::Toml => "[server]",
+        }
+    }
+
+    pub(super) const fn node(self) -> &'static str {
+        match self {
+            Self::Cfg => "[CM_NODE]",
+            Self::Toml => "[[node]]",
+        }
+    }
+
+    /// Where the resources of a kind are defined.
+    pub(super) fn resources(self, kind: Kind) -> String {
+        match self {
+            Self::Cfg => format!("[{}]", section(kind)),
+            Self::Toml => format!("[{}]", table(kind)),
+        }
+    }
+
+    /// The key of a node that lists what it is home of.
+    pub(super) fn primary_list(self, kind: Kind) -> &'static str {
+        self.list_name(primary_list(kind))
+    }
+
+    /// The key of a node that lists what it is backup for.
+    pub(super) fn backup_list(self, kind: Kind) -> &'static str {
+        self.list_name(backup_list(kind))
+    }
+
+    fn list_name(self, name: &'static str) -> &'static str {
+        match self {
+            Self::Cfg => name,
+            Self::Toml => find(NODE, name).and_then(|key| key.aliases.first()).unwrap_or(&name),
+        }
+    }
+}
+
 /// The section of a kind in cm.cfg.
 pub(super) const fn section(kind: Kind) -> &'static str {
     match kind {

@@ -6,6 +6,8 @@
 
 mod auth;
 mod cm_cfg;
+mod cm_toml;
+mod conflicts;
 mod draft;
 mod fields;
 mod finding;
@@ -32,6 +34,7 @@ pub use source::MAX_FILE;
 
 use draft::Draft;
 use finding::Findings;
+use keys::Format;
 use source::Source;
 
 /// A configuration that can be used, and what was found besides: warnings and information, in file order.
@@ -48,8 +51,14 @@ pub struct Loaded {
 /// # Errors
 /// All faults of the file at once, or the one that keeps it from being read at all.
 pub fn load(path: &Path) -> Result<Loaded, Report> {
-    let text = source::read(path).map_err(Report::of)?;
-    parse_cfg(&path.display().to_string(), &text)
+    let text = source::read(path)?;
+    let name = path.display().to_string();
+    if is_toml(path) { parse_toml(&name, &text) } else { parse_cfg(&name, &text) }
+}
+
+/// Whether a configuration of this name is TOML.
+fn is_toml(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("toml"))
 }
 
 /// Reads the text of a cm.cfg; `name` is what findings call it.
@@ -57,11 +66,19 @@ pub fn load(path: &Path) -> Result<Loaded, Report> {
 /// # Errors
 /// All faults of the text at once.
 pub fn parse_cfg(name: &str, text: &str) -> Result<Loaded, Report> {
-    parse(name, text, cm_cfg::read)
+    parse(name, Format::Cfg, text, cm_cfg::read)
 }
 
-fn parse(name: &str, text: &str, read: impl FnOnce(&Source, &mut Findings<'_>) -> Draft) -> Result<Loaded, Report> {
-    let source = Source::new(name, text);
+/// Reads the text of a cm.toml; `name` is what findings call it.
+///
+/// # Errors
+/// All faults of the text at once.
+pub fn parse_toml(name: &str, text: &str) -> Result<Loaded, Report> {
+    parse(name, Format::Toml, text, cm_toml::read)
+}
+
+fn parse(name: &str, format: Format, text: &str, read: impl FnOnce(&Source, &mut Findings<'_>) -> Draft) -> Result<Loaded, Report> {
+    let source = Source::new(name, format, text);
     let mut findings = Findings::new(&source);
     let draft = read(&source, &mut findings);
     let settings = server::read(&draft.server, &mut findings);

@@ -35,7 +35,7 @@ pub(super) struct NodeText {
 
 /// Reads one node; `None` (reported) without a name. Without host name or address (reported) its name still counts as known.
 pub(super) fn read(draft: &NodeDraft, findings: &mut Findings<'_>) -> Option<NodeText> {
-    let fields = Fields::collect(&draft.entries, &[keys::NODE], "[CM_NODE]", findings);
+    let fields = Fields::collect(&draft.entries, &[keys::NODE], findings.format().node(), findings);
     let name = required(&fields, "nodename", draft.header, findings);
     let hostname = required(&fields, "hostname", draft.header, findings);
     let keep_alive_ip = keep_alive_ip(&fields, draft.header, findings);
@@ -84,15 +84,14 @@ pub(super) fn read(draft: &NodeDraft, findings: &mut Findings<'_>) -> Option<Nod
     })
 }
 
+/// Advice when one is missing.
+const NEEDED: &str = "every node needs nodename, hostname and keep_alive_ip";
+
 /// A name that ends up in lists, reports and file names.
 fn required(fields: &Fields<'_>, key: &'static str, header: Span, findings: &mut Findings<'_>) -> Option<Text> {
     const LONGEST: usize = 255;
     let Some(text) = fields.unquoted(key, findings) else {
-        findings.error(
-            fields.span(key).unwrap_or(header),
-            format!("this node has no `{key}`"),
-            "every [CM_NODE] needs nodename, hostname and keep_alive_ip",
-        );
+        findings.error(fields.span(key).unwrap_or(header), format!("this node has no `{key}`"), NEEDED);
         return None;
     };
     if text.text.len() > LONGEST
@@ -106,11 +105,7 @@ fn required(fields: &Fields<'_>, key: &'static str, header: Span, findings: &mut
 
 fn keep_alive_ip(fields: &Fields<'_>, header: Span, findings: &mut Findings<'_>) -> Option<(IpAddr, Span)> {
     if fields.unquoted("keep_alive_ip", findings).is_none() {
-        findings.error(
-            fields.span("keep_alive_ip").unwrap_or(header),
-            "this node has no `keep_alive_ip`",
-            "every [CM_NODE] needs nodename, hostname and keep_alive_ip",
-        );
+        findings.error(fields.span("keep_alive_ip").unwrap_or(header), "this node has no `keep_alive_ip`", NEEDED);
         return None;
     }
     let (address, span) = fields.ip("keep_alive_ip", findings)?;

@@ -1,18 +1,15 @@
 //! What the sections say of each other: names to nodes and resources, voters, groups; and what cannot be true at once.
 
-use std::{
-    collections::{HashMap, HashSet},
-    net::IpAddr,
-    path::PathBuf,
-};
+use std::collections::HashMap;
 
-use crate::model::{Assignment, Config, Kind, NodeId, Resource, ResourceId, Spec, Takeover};
+use crate::model::{Assignment, Config, Kind, NodeId, Resource, ResourceId};
 
 use super::{
+    conflicts::{Assigned, check_options, families},
     finding::{Findings, Severity},
     fingerprint::fingerprint,
     group::group,
-    keys,
+    keys::{self, Format},
     node::NodeText,
     resource::ResourceText,
     server::ServerSettings,
@@ -99,7 +96,7 @@ impl<'a> Names<'a> {
         }
         families(nodes, findings);
         if nodes.is_empty() {
-            findings.error_anywhere("there is no node", "add a [CM_NODE] section for each node of the cluster");
+            findings.error_anywhere("there is no node", format!("add a {} section for each node of the cluster", findings.format().node()));
         } else if nodes.len() > MAX_NODES {
             findings.error(nodes[MAX_NODES].name, format!("there are {} nodes, more than {MAX_NODES}", nodes.len()), "");
         }
@@ -113,7 +110,7 @@ impl<'a> Names<'a> {
             let id = ResourceId { kind: *kind, nickname: text.text.clone() };
             if !self.resources.contains_key(&(*kind, text.text.as_str())) {
                 let what = format!("node {} lists the {} `{}`", node.config.name, keys::noun(*kind), text.text);
-                self.unknown(*kind, &text.text, text.span, &what, keys::primary_list, findings);
+                self.unknown(*kind, &text.text, text.span, &what, Format::primary_list, findings);
                 // Known from here on, so that a backup entry for it is not a fault of its own.
                 assigned.insert(Assignment { home: node.config.id, resource: id }, text.span);
                 continue;
@@ -201,19 +198,19 @@ impl<'a> Names<'a> {
         };
         if !self.resources.contains_key(&(kind, nickname)) {
             let what = format!("node {} is backup for the {} `{nickname}`", node.config.name, keys::noun(kind));
-            self.unknown(kind, nickname, nickname_span, &what, keys::backup_list, findings);
+            self.unknown(kind, nickname, nickname_span, &what, Format::backup_list, findings);
             return None;
         }
         let assignment = Assignment { home: home_id, resource: ResourceId { kind, nickname: nickname.to_owned() } };
         if assigned.get(&assignment).is_none() {
             let homes: Vec<&str> = assigned.homes(kind, nickname).map(|home| self.node_name(home)).take(3).collect();
             let help = if homes.is_empty() {
-                format!("no node lists `{nickname}`: add it to {} of {home}", keys::primary_list(kind))
+                format!("no node lists `{nickname}`: add it to {} of {home}", findings.format().primary_list(kind))
             } else {
                 format!(
                     "`{nickname}` is at home on {}: name that node here, or add it to {} of {home}",
                     homes.join(", "),
-                    keys::primary_list(kind)
+                    findings.format().primary_list(kind)
                 )
             };
             findings.error(
@@ -231,13 +228,22 @@ impl<'a> Names<'a> {
     }
 
     /// Reports a nickname that its section does not have.
-    fn unknown(&self, kind: Kind, nickname: &str, span: Span, what: &str, list: fn(Kind) -> &'static str, findings: &mut Findings<'_>) {
+    fn unknown(
+        &self,
+        kind: Kind,
+        nickname: &str,
+        span: Span,
+        what: &str,
+        list: fn(Format, Kind) -> &'static str,
+        findings: &mut Findings<'_>,
+    ) {
+        let format = findings.format();
         let elsewhere = Kind::ALL.into_iter().find(|other| self.resources.contains_key(&(*other, nickname)));
         if let Some(other) = elsewhere {
             findings.error(
                 span,
-                format!("{what}, which [{}] does not define", keys::section(kind)),
-                format!("`{nickname}` is in [{}]: it belongs into {}", keys::section(other), list(other)),
+                format!("{what}, which {} does not define", format.resources(kind)),
+                format!("`{nickname}` is in {}: it belongs into {}", format.resources(other), list(format, other)),
             );
             return;
         }
@@ -250,10 +256,10 @@ impl<'a> Names<'a> {
             None
         };
         let help = match nearest {
-            Some(nearest) => format!("did you mean `{nearest}`? Otherwise define `{nickname}` in [{}]", keys::section(kind)),
-            None => format!("define `{nickname}` in [{}], or remove it here", keys::section(kind)),
+            Some(nearest) => format!("did you mean `{nearest}`? Otherwise define `{nickname}` in {}", format.resources(kind)),
+            None => format!("define `{nickname}` in {}, or remove it here", format.resources(kind)),
         };
-        findings.error(span, format!("{what}, which [{}] does not define{}", keys::section(kind), keys::did_you_mean(nearest)), help);
+        findings.error(span, format!("{what}, which {} does not define{}", format.resources(kind), keys::did_you_mean(nearest)), help);
     }
 
     fn node_names(&self) -> Vec<&'a str> {
@@ -267,160 +273,6 @@ impl<'a> Names<'a> {
     }
 }
 
-/// Nodes of both address families cannot hear each other.
-fn families(nodes: &[NodeText], findings: &mut Findings<'_>) {
-    let mut known = nodes.iter().filter(|node| node.keep_alive_ip.is_some());
-    let Some(first) = known.next() else { return };
-    if let Some(other) = known.find(|node| node.config.keep_alive_ip.is_ipv4() != first.config.keep_alive_ip.is_ipv4()) {
-        let span = other.keep_alive_ip.unwrap_or(other.name);
-        findings.error(
-            span,
-            format!(
-                "{} of node {} and {} of node {} are of different families: the nodes cannot reach each other",
-                other.config.keep_alive_ip, other.config.name, first.config.keep_alive_ip, first.config.name
-            ),
-            "give all nodes IPv4 addresses, or all of them IPv6 addresses",
-        );
-    }
-}
-
-/// Which node lists which resource, and where.
-#[derive(Default)]
-struct Assigned {
-    by_resource: HashMap<ResourceId, Vec<(NodeId, Span)>>,
-}
-
-impl Assigned {
-    /// Notes an assignment; where it was noted before, if it was.
-    fn insert(&mut self, assignment: Assignment, span: Span) -> Option<Span> {
-        let homes = self.by_resource.entry(assignment.resource).or_default();
-        let first = homes.iter().find(|(home, _)| *home == assignment.home).map(|(_, span)| *span);
-        if first.is_none() {
-            homes.push((assignment.home, span));
-        }
-        first
-    }
-
-    fn get(&self, assignment: &Assignment) -> Option<Span> {
-        self.by_resource.get(&assignment.resource)?.iter().find(|(home, _)| *home == assignment.home).map(|(_, span)| *span)
-    }
-
-    fn homes(&self, kind: Kind, nickname: &str) -> impl Iterator<Item = NodeId> {
-        let id = ResourceId { kind, nickname: nickname.to_owned() };
-        self.by_resource.get(&id).into_iter().flatten().map(|(home, _)| *home)
-    }
-
-    /// What may not, or should not, run in two places; and what runs nowhere.
-    fn check(&self, nodes: &[NodeText], resources: &[ResourceText], findings: &mut Findings<'_>) {
-        let mut addresses: HashMap<IpAddr, &ResourceText> = HashMap::new();
-        let mut paths: HashMap<(Kind, PathBuf), &ResourceText> = HashMap::new();
-        let keep_alive: HashMap<IpAddr, &str> = nodes.iter().map(|node| (node.config.keep_alive_ip, node.config.name.as_str())).collect();
-        let mut reported = HashSet::new();
-        for text in resources {
-            let id = ResourceId { kind: text.kind, nickname: text.nickname.clone() };
-            let homes = self.by_resource.get(&id).map(Vec::as_slice).unwrap_or_default();
-            let what = format!("the {} `{}`", keys::noun(text.kind), text.nickname);
-            if homes.is_empty() {
-                findings.warning(
-                    text.span,
-                    format!("{what} is in no node's list: it never runs"),
-                    format!("add it to {} of its home node", keys::primary_list(text.kind)),
-                );
-            }
-            if let [(_, first), (_, second), ..] = homes
-                && reported.insert(id)
-            {
-                let line = findings.line(*first);
-                if text.kind == Kind::Address {
-                    findings.error(
-                        *second,
-                        format!("{what} has two home nodes (the first in line {line}): both would have it at once"),
-                        "list it on one node, and as home:nickname in the backup list of the others",
-                    );
-                } else if text.kind == Kind::Crontab {
-                    findings.warning(
-                        *second,
-                        format!("{what} has two home nodes (the first in line {line}): its jobs run on both"),
-                        "if that is not meant, list it on one node, and as home:nickname in the backup list of the others",
-                    );
-                }
-            }
-            let Some(resource) = &text.resource else { continue };
-            match &resource.spec {
-                Spec::Address(address) => {
-                    if let Some(node) = keep_alive.get(&address.ip) {
-                        findings.error(
-                            text.span,
-                            format!("{what} is {}, the keep_alive_ip of node {node}", address.ip),
-                            "a floating address is one that no host has of its own",
-                        );
-                    }
-                    if let Some(other) = addresses.insert(address.ip, text).filter(|other| other.nickname != text.nickname) {
-                        let line = findings.line(other.span);
-                        findings.error(
-                            text.span,
-                            format!(
-                                "{what} is {}, and so is `{}` (line {line}): two nodes could have it at once",
-                                address.ip, other.nickname
-                            ),
-                            "define an address once",
-                        );
-                    }
-                }
-                Spec::FileSystem(file_system) => {
-                    same_path(&mut paths, text, file_system.target.clone(), "is mounted on", findings);
-                }
-                Spec::Crontab(crontab) => {
-                    let name = crontab.template.file_name().unwrap_or_default();
-                    same_path(&mut paths, text, crontab.install_dir.join(name), "is installed as", findings);
-                }
-                Spec::Service(_) | Spec::Application(_) => {}
-            }
-        }
-    }
-}
-
-fn same_path<'a>(
-    paths: &mut HashMap<(Kind, PathBuf), &'a ResourceText>,
-    text: &'a ResourceText,
-    path: PathBuf,
-    verb: &str,
-    findings: &mut Findings<'_>,
-) {
-    let shown = path.display().to_string();
-    if let Some(other) = paths.insert((text.kind, path), text).filter(|other| other.nickname != text.nickname) {
-        let line = findings.line(other.span);
-        findings.warning(
-            text.span,
-            format!("the {} `{}` {verb} {shown}, and so is `{}` (line {line})", keys::noun(text.kind), text.nickname, other.nickname),
-            "on a node that runs both, one replaces the other",
-        );
-    }
-}
-
-/// Under `takeover = strict` the lease outlasts the cluster's `stop_timeout`, no longer one.
-fn check_options(settings: &ServerSettings, resources: &[ResourceText], findings: &mut Findings<'_>) {
-    if settings.server.takeover != Takeover::Strict {
-        return;
-    }
-    for text in resources {
-        let Some(resource) = &text.resource else { continue };
-        if resource.options.stop_timeout > settings.server.stop_timeout {
-            findings.error(
-                text.span,
-                format!(
-                    "under takeover = strict the stop_timeout of the {} `{}` ({} s) may not exceed that of the cluster ({} s)",
-                    keys::noun(text.kind),
-                    text.nickname,
-                    resource.options.stop_timeout.as_secs_f64(),
-                    settings.server.stop_timeout.as_secs_f64()
-                ),
-                "raise stop_timeout of the cluster, or lower this one",
-            );
-        }
-    }
-}
-
 /// Who votes: up to seven nodes all of them; beyond that the marked ones, or else the first seven. `voter = 0` always holds.
 fn voters(nodes: &[NodeText], findings: &mut Findings<'_>) -> Vec<bool> {
     let wish = |node: &NodeText| node.voter.map(|(wish, _)| wish);
@@ -431,12 +283,12 @@ fn voters(nodes: &[NodeText], findings: &mut Findings<'_>) -> Vec<bool> {
         nodes.iter().map(|node| wish(node) == Some(true)).collect()
     } else {
         let mut free = VOTERS;
-        let mut take = |node: &NodeText| {
+        let take = |node: &NodeText| {
             let votes = free > 0 && wish(node) != Some(false);
             free -= usize::from(votes);
             votes
         };
-        nodes.iter().map(|node| take(node)).collect()
+        nodes.iter().map(take).collect()
     };
     if let (false, Some(first)) = (voters.contains(&true), nodes.first()) {
         let span = first.voter.map_or(first.name, |(_, span)| span);

@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use crate::model::{Failback, LogSettings, NoQuorum, Options, Quorum, Server, Takeover};
 
-use super::{draft::Entry, fields::Fields, finding::Findings, keys, source::Span, words::ResourceDriver};
+use super::{draft::Entry, fields::Fields, finding::Findings, keys, words::ResourceDriver};
 
 /// Longest lease time that a file may ask for.
 const LONGEST_LEASE: Duration = Duration::from_secs(3_600);
@@ -74,7 +74,7 @@ pub fn default_options() -> Options {
 
 /// Reads `[CM_SERVER]`.
 pub(super) fn read(entries: &[Entry], findings: &mut Findings<'_>) -> ServerSettings {
-    let fields = Fields::collect(entries, &[keys::SERVER], "[CM_SERVER]", findings);
+    let fields = Fields::collect(entries, &[keys::SERVER], findings.format().server(), findings);
     let default = default_server();
     let options = options(&fields, &default_options(), findings);
     let server = Server {
@@ -214,7 +214,7 @@ fn umask(fields: &Fields<'_>, default: u32, findings: &mut Findings<'_>) -> u32 
 
 /// The lease time that interval and count make together.
 fn lease(server: &Server, fields: &Fields<'_>, findings: &mut Findings<'_>) {
-    let span = fields.span("dead_node_count").or_else(|| fields.span("keep_alive_interval")).unwrap_or(Span::default());
+    let span = fields.span("dead_node_count").or_else(|| fields.span("keep_alive_interval")).unwrap_or_default();
     let lease = server.keep_alive_interval.saturating_mul(server.dead_node_count);
     if lease > LONGEST_LEASE {
         findings.error(

@@ -9,7 +9,10 @@ use std::{
 
 use nix::fcntl::OFlag;
 
-use super::finding::{Finding, Place, Severity};
+use super::{
+    finding::{Finding, Place, Report, Severity},
+    keys::Format,
+};
 
 /// Largest configuration file that is read, in bytes.
 pub const MAX_FILE: u64 = 16 * 1024 * 1024;
@@ -36,18 +39,23 @@ pub(super) struct Text {
 /// The text of one file and where its lines begin.
 pub(super) struct Source {
     name: String,
+    format: Format,
     text: String,
     lines: Vec<usize>,
 }
 
 impl Source {
-    pub(super) fn new(name: &str, text: &str) -> Self {
+    pub(super) fn new(name: &str, format: Format, text: &str) -> Self {
         let lines = std::iter::once(0).chain(text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1)).collect();
-        Self { name: name.to_owned(), text: text.to_owned(), lines }
+        Self { name: name.to_owned(), format, text: text.to_owned(), lines }
     }
 
     pub(super) fn name(&self) -> &str {
         &self.name
+    }
+
+    pub(super) fn format(&self) -> Format {
+        self.format
     }
 
     pub(super) fn text(&self) -> &str {
@@ -93,10 +101,10 @@ impl Source {
 }
 
 /// Reads a configuration file: a regular file of at most [`MAX_FILE`] bytes of UTF-8 text without NUL.
-pub(super) fn read(path: &Path) -> Result<String, Finding> {
+pub(super) fn read(path: &Path) -> Result<String, Report> {
     let fault = |what: String, help: &str| {
         let finding = Finding::new(Severity::Error, format!("{}: {what}", path.display()));
-        if help.is_empty() { finding } else { finding.help(help) }
+        Report::of(if help.is_empty() { finding } else { finding.help(help) })
     };
     // O_NONBLOCK: opening a FIFO must not wait for a writer.
     let file = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path).map_err(|error| match error.kind() {
@@ -159,7 +167,7 @@ mod tests {
     #[test]
     fn any_span_gives_a_place() {
         let text = "\u{feff}äö = ü\r\n\n[X]";
-        let source = Source::new("f", text);
+        let source = Source::new("f", Format::Cfg, text);
         for start in 0..text.len() + 3 {
             for end in 0..text.len() + 3 {
                 let place = source.place(Span { start, end });
@@ -173,7 +181,7 @@ mod tests {
     #[test]
     fn a_long_line_is_shown_around_the_spot() {
         let text = format!("{}wrong{}", "a,".repeat(5_000), ",b".repeat(5_000));
-        let place = Source::new("f", &text).place(Span { start: 10_000, end: 10_005 });
+        let place = Source::new("f", Format::Cfg, &text).place(Span { start: 10_000, end: 10_005 });
         assert_eq!(place.column, 10_001);
         assert_eq!(place.source.chars().skip(place.indent).take(place.length).collect::<String>(), "wrong");
         assert!(place.source.chars().count() <= EXCERPT);
@@ -181,7 +189,7 @@ mod tests {
 
     #[test]
     fn lines_lose_their_ends_and_the_mark() {
-        let source = Source::new("f", "\u{feff}a\r\nb\n\nc");
+        let source = Source::new("f", Format::Cfg, "\u{feff}a\r\nb\n\nc");
         assert_eq!(source.lines().collect::<Vec<_>>(), [(3, "a"), (6, "b"), (8, ""), (9, "c")]);
     }
 }
