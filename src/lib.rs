@@ -18,5 +18,8 @@
 
 #![warn(missing_docs)]
 
+pub mod cluster;
+pub mod config;
 pub mod lab;
 pub mod model;
+pub mod wire;
