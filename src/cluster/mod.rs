@@ -18,6 +18,7 @@ mod view;
 mod voter;
 
 pub use node::{Node, Start};
+pub use tenure::Phase;
 pub use verdict::Wait;
 pub use view::{GroupView, View};
 

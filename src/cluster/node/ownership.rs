@@ -75,7 +75,7 @@ impl Node {
                 tenure.phase = Phase::Running;
                 self.out.push(Output::Decided(Decision::Running { group }));
             }
-            (Outcome::StartFailed, Phase::Starting) => {
+            (Outcome::StartFailed, Phase::Starting | Phase::Running) => {
                 tenure.unable = true;
                 self.out.push(Output::Decided(Decision::Unable { group }));
                 self.give_back(position, None);

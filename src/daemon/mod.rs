@@ -1,0 +1,300 @@
+//! The daemon: the cluster thread, the executor, the answers to clients, the logs, and how they start and end.
+//!
+//! Two kinds of threads: one that renews leases and does nothing else ([`cluster_thread`]), and tokio's, where everything that
+//! may be slow happens. Never decides who owns what (`cluster` does) and never touches a resource itself (`drivers` do).
+
+mod alone;
+mod board;
+mod cluster_thread;
+mod decisions;
+mod executor;
+mod lifetime;
+mod links;
+pub mod logs;
+mod orders;
+mod state;
+mod status;
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use nix::{
+    errno::Errno,
+    sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, setsockopt, socket, sockopt},
+};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{broadcast, mpsc, watch},
+    time::{sleep, timeout},
+};
+use tracing::{error, info, warn};
+
+use self::{
+    board::Board,
+    cluster_thread::{Mail, Mailbox, Notice, Parts},
+    executor::Shared,
+    lifetime::Lifetimes,
+    orders::Orders,
+    state::{PidFile, StateError},
+    status::Status,
+};
+use crate::{
+    cluster::{Node, Start},
+    config::{AuthFault, AuthKey, load_auth},
+    control::server,
+    drivers::{DriverError, Drivers, Settings},
+    model::{BootId, Config, Event, NodeConfig, Order, Transport},
+    sys::{
+        clock,
+        notify::{Message, Notify},
+        random,
+    },
+    wire::Endpoint,
+};
+
+/// Events of the kernel that may wait for a group.
+const KERNEL_EVENTS: usize = 1024;
+/// Longest wait for a clean leave beyond the slowest stop.
+const LEAVE_GRACE: Duration = Duration::from_secs(5);
+
+/// What the command line says beyond the configuration file.
+#[derive(Clone, Debug, Default)]
+pub struct RunOptions {
+    /// `--nodename`: this node, instead of the one whose hostname is `uname -n`.
+    pub nodename: Option<String>,
+}
+
+/// Why the daemon did not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// This host is not in the file.
+    #[error("this host is {hostname:?} (uname -n), which no [CM_NODE] has as its hostname: {known}. Correct the file, or say which node this is with --nodename=NAME")]
+    NotAMember {
+        /// `uname -n`.
+        hostname: String,
+        /// The hostnames of the file.
+        known: String,
+    },
+    /// `--nodename` names none.
+    #[error("--nodename={nodename}: the configuration has no such node, only {known}")]
+    UnknownNode {
+        /// As given.
+        nodename: String,
+        /// The nodes of the file.
+        known: String,
+    },
+    /// The auth files are not fit for use.
+    #[error(transparent)]
+    Auth(#[from] AuthFault),
+    /// Pid file, directories.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The heartbeat port cannot be had.
+    #[error("cannot listen for heartbeats on udp {address}: {source}")]
+    Bind {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// Netlink and packet sockets.
+    #[error(transparent)]
+    Drivers(#[from] DriverError),
+    /// The client socket or the status port cannot be had.
+    #[error("cannot listen for clients: {0}")]
+    Control(#[from] crate::control::ControlError),
+    /// Threads, descriptors, signals.
+    #[error("cannot {what}: {source}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Runs one node until it is told to leave.
+///
+/// # Errors
+/// What kept it from starting, as a sentence for the operator.
+pub fn run(config: Arc<Config>, options: &RunOptions) -> Result<(), DaemonError> {
+    let node = own_node(&config, options.nodename.as_deref())?.clone();
+    let authkey = Arc::new(load_auth(&config.server.auth_dir)?);
+    let pid_file = PidFile::take(&config.server)?;
+    let notify = Notify::from_environment().map_err(system("use the service manager's socket"))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("drcm")
+        .enable_all()
+        .build()
+        .map_err(system("start the runtime"))?;
+    let ended = runtime.block_on(serve(config, node, authkey, notify));
+    // A stuck child or mount must not keep the process from ending.
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    drop(pid_file);
+    ended
+}
+
+async fn serve(config: Arc<Config>, node: NodeConfig, authkey: Arc<AuthKey>, notify: Notify) -> Result<(), DaemonError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(system("handle SIGTERM"))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(system("handle SIGINT"))?;
+    let mut hang_up = signal(SignalKind::hangup()).map_err(system("handle SIGHUP"))?;
+    warn_of_limits(&config, &node);
+
+    let boot = BootId(random::number().map_err(system("draw a random number"))?);
+    let remembered = state::longest_lease(&config.server.spool_dir);
+    let core = Node::new(config.clone(), node.id, boot, Start { longest_lease: remembered }, clock::now());
+    // Before anything is granted: a crash right after a longer grant must be followed by a longer silence.
+    state::note_longest_lease(&config.server.spool_dir, core.longest_lease().max(remembered))?;
+    let secret = random::bytes().map_err(system("draw random numbers"))?;
+    let endpoint = Endpoint::new(authkey.bytes(), node.id, boot, config.nodes.iter().map(|node| node.id), secret);
+    let socket = heartbeat_socket(&config, &node)?;
+    let (drivers, kernel_events) = Drivers::new(Settings::new(&config.server, &node.name))?;
+
+    let (orders, slots) = Orders::new(&config, node.id);
+    let (notices, mut noticed) = mpsc::channel(16);
+    let longest = core.longest_lease();
+    let for_manager = notify.clone();
+    let parts = Parts { config: config.clone(), node: core, endpoint, socket, orders, notices, notify };
+    let (mailbox, thread) = cluster_thread::start(parts).map_err(system("start the cluster thread"))?;
+
+    let (events, _) = broadcast::channel(KERNEL_EVENTS);
+    let lifetimes = Lifetimes::for_lease(longest.saturating_sub(longest / 50 + Duration::from_millis(2)));
+    let shared = Arc::new(Shared {
+        config: config.clone(),
+        node: node.clone(),
+        drivers,
+        mailbox: mailbox.clone(),
+        board: Board::default(),
+        lifetimes,
+        events: events.clone(),
+    });
+    tokio::spawn(links::follow(shared.clone(), kernel_events, events));
+    for (group, slot) in slots {
+        if let Some(group) = config.group(group) {
+            executor::start(shared.clone(), group.clone(), slot);
+        }
+    }
+    tokio::spawn(shorten_memory(config.clone(), longest, remembered));
+
+    let status = Arc::new(Status::new(shared.clone(), authkey.clone()));
+    let (quit, quitting) = watch::channel(false);
+    let handler: server::Handler = Arc::new(move |request| {
+        let status = status.clone();
+        Box::pin(async move { status.answer(request).await })
+    });
+    let clients = server::serve(&config.server, &node, authkey.bytes(), handler, quitting).await?;
+    info!("node {} is up: {} nodes, {} groups, lease {} ms", node.name, config.nodes.len(), config.groups.len(), config.lease().as_millis());
+    tell_manager(&for_manager, Message::Ready);
+
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hang_up.recv() => warn!("SIGHUP: the configuration is read at start only; restart this node to change it"),
+            notice = noticed.recv() => match notice {
+                Some(Notice::CheckAlone) => drop(tokio::spawn(alone::check(shared.clone()))),
+                Some(Notice::Left) => {}
+                None => break,
+            },
+        }
+    }
+    tell_manager(&for_manager, Message::Stopping);
+    leave(&config, &mailbox, &mut noticed).await;
+    drop(quit);
+    clients.finish().await;
+    if thread.is_finished() {
+        error!("the cluster thread had ended by itself");
+    }
+    Ok(())
+}
+
+/// Hands everything over, or stops it, before the process ends.
+async fn leave(config: &Config, mailbox: &Mailbox, noticed: &mut mpsc::Receiver<Notice>) {
+    info!("leaving: stopping and handing over");
+    let slowest = config.resources.iter().map(|resource| resource.options.stop_timeout).max().unwrap_or_default();
+    if mailbox.post(Mail::Event(Event::Order(Order::Leave))).is_err() {
+        return;
+    }
+    let left = async {
+        while let Some(notice) = noticed.recv().await {
+            if notice == Notice::Left {
+                return;
+            }
+        }
+    };
+    if timeout(slowest + LEAVE_GRACE, left).await.is_err() {
+        error!("not everything could be stopped in {} s: leaving all the same; what still runs here may be started elsewhere", slowest.as_secs());
+    } else {
+        info!("left the cluster");
+    }
+}
+
+/// Once every lease of an earlier, longer configuration has run out, the silence after the next start need not cover it.
+async fn shorten_memory(config: Arc<Config>, longest: Duration, remembered: Duration) {
+    if remembered <= longest {
+        return;
+    }
+    sleep(remembered * 2).await;
+    if let Err(error) = state::note_longest_lease(&config.server.spool_dir, longest) {
+        warn!("{error}");
+    }
+}
+
+fn own_node<'a>(config: &'a Config, nodename: Option<&str>) -> Result<&'a NodeConfig, DaemonError> {
+    let list = |name: fn(&NodeConfig) -> &str| config.nodes.iter().map(name).collect::<Vec<_>>().join(", ");
+    if let Some(nodename) = nodename {
+        let node = config.nodes.iter().find(|node| node.name == nodename);
+        return node.ok_or_else(|| DaemonError::UnknownNode { nodename: nodename.to_owned(), known: list(|node| &node.name) });
+    }
+    let hostname = nix::unistd::gethostname().map_err(|errno| DaemonError::System { what: "read the host name", source: errno.into() })?;
+    let hostname = hostname.to_string_lossy().into_owned();
+    let node = config.nodes.iter().find(|node| node.hostname == hostname);
+    node.ok_or_else(|| DaemonError::NotAMember { hostname, known: list(|node| &node.hostname) })
+}
+
+/// Keys that are understood, but whose work is not done yet, must not pass in silence.
+fn warn_of_limits(config: &Config, node: &NodeConfig) {
+    for other in config.nodes.iter().filter(|other| other.transport == Transport::Tcp) {
+        warn!("node {}: transport = tcp is not available in this version; its heartbeats go by UDP", other.name);
+    }
+    if !node.active {
+        info!("node_is_active = 0: this node votes and runs nothing");
+    }
+}
+
+/// Bound even when the address is not there yet, as early in a boot.
+fn heartbeat_socket(config: &Config, node: &NodeConfig) -> Result<std::net::UdpSocket, DaemonError> {
+    let ip = match (config.server.bind_to_keep_alive_ip, node.keep_alive_ip) {
+        (true, ip) => ip,
+        (false, IpAddr::V4(_)) => Ipv4Addr::UNSPECIFIED.into(),
+        (false, IpAddr::V6(_)) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let address = SocketAddr::new(ip, config.server.udpport);
+    let open = || -> Result<std::net::UdpSocket, Errno> {
+        let family = if ip.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+        let descriptor = socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+        setsockopt(&descriptor, sockopt::IpFreebind, &true)?;
+        // Room for a burst while this thread is not scheduled.
+        setsockopt(&descriptor, sockopt::RcvBuf, &(1 << 20))?;
+        setsockopt(&descriptor, sockopt::Priority, &6)?;
+        bind(std::os::fd::AsRawFd::as_raw_fd(&descriptor), &SockaddrStorage::from(address))?;
+        Ok(std::net::UdpSocket::from(descriptor))
+    };
+    open().map_err(|errno| DaemonError::Bind { address, source: errno.into() })
+}
+
+fn tell_manager(notify: &Notify, message: Message<'_>) {
+    if let Err(error) = notify.send(message) {
+        warn!("cannot tell the service manager: {error}");
+    }
+}
+
+fn system(what: &'static str) -> impl Fn(io::Error) -> DaemonError {
+    move |source| DaemonError::System { what, source }
+}
+
