@@ -57,24 +57,19 @@ fn dropped(endpoint: &Endpoint, reason: &str) -> u64 {
 }
 
 fn any_message() -> impl Strategy<Value = Message> {
-    let state = any::<(bool, bool, bool, bool)>().prop_map(|(eligible, leaving, quorate, standby)| NodeState {
-        eligible,
-        leaving,
-        quorate,
-        standby,
-    });
-    let heartbeat = (any::<(u64, u64, u32, u64)>(), state, prop::collection::vec(any::<u64>(), 0..20)).prop_map(
-        |((tag, version, entries, fingerprint), state, hears)| {
+    let state =
+        any::<(bool, bool, bool, bool)>().prop_map(|(eligible, left, quorate, standby)| NodeState { eligible, left, quorate, standby });
+    let heartbeat =
+        (any::<(u64, u64, u32, u64)>(), state, any::<bool>()).prop_map(|((tag, version, entries, fingerprint), state, hears_you)| {
             Message::Heartbeat(Heartbeat {
                 tag: Tag(tag),
                 version: Version(version),
                 entries,
                 state,
-                hears: hears.into_iter().map(NodeId).collect(),
+                hears_you,
                 fingerprint: Fingerprint(fingerprint),
             })
-        },
-    );
+        });
     let stance = prop_oneof![
         any::<(u64, bool)>().prop_map(|(lease_us, running)| Stance::Claims { lease_us, running }),
         any::<u64>().prop_map(|next| Stance::HandsOver { next: NodeId(next) }),
@@ -95,7 +90,12 @@ fn any_message() -> impl Strategy<Value = Message> {
         },
     );
     let definition = (any::<u64>(), prop::collection::vec(any::<u64>(), 0..100)).prop_map(|(group, members)| {
-        Message::Definition(Definition { group: GroupId(group), assignments: members.into_iter().map(AssignmentId).collect() })
+        Message::Definition(Definition {
+            group: GroupId(group),
+            first: 0,
+            total: 7,
+            assignments: members.into_iter().map(AssignmentId).collect(),
+        })
     });
     prop_oneof![heartbeat, claims, ack, any::<u64>().prop_map(want), definition]
 }
@@ -340,9 +340,15 @@ fn strangers_wrong_keys_wrong_receivers_and_wrong_sizes_have_their_reasons() {
 #[test]
 fn what_does_not_fit_is_refused_and_not_cut() {
     let (mut a, mut b) = acquainted();
-    let definition =
-        |members: usize| Message::Definition(Definition { group: GroupId(u64::MAX), assignments: vec![AssignmentId(u64::MAX); members] });
-    let fits = MAX_MESSAGE / 10 - 2;
+    let definition = |members: usize| {
+        Message::Definition(Definition {
+            group: GroupId(u64::MAX),
+            first: u32::MAX,
+            total: u32::MAX,
+            assignments: vec![AssignmentId(u64::MAX); members],
+        })
+    };
+    let fits = MAX_MESSAGE / 10 - 3;
     assert_eq!(b.open(&one(&mut a, B, definition(fits))).unwrap().messages, [definition(fits)]);
     let result = a.seal(B, &[want(1), definition(MAX_MESSAGE / 10 + 1)]);
     assert!(matches!(result, Err(WireError::MessageTooLong { kind: "definition", .. })), "{result:?}");

@@ -50,12 +50,12 @@ pub fn put_message(message: &Message, out: &mut Vec<u8>) -> usize {
     let start = out.len();
     out.extend_from_slice(&[0; RECORD_HEADER]);
     let kind = match message {
-        Message::Heartbeat(Heartbeat { tag, version, entries, state, hears, fingerprint }) => {
+        Message::Heartbeat(Heartbeat { tag, version, entries, state, hears_you, fingerprint }) => {
             put(tag, out);
             put(version, out);
             put(entries, out);
             put(state, out);
-            put(hears, out);
+            put(hears_you, out);
             put(fingerprint, out);
             KIND_HEARTBEAT
         }
@@ -79,8 +79,10 @@ pub fn put_message(message: &Message, out: &mut Vec<u8>) -> usize {
             put(version, out);
             KIND_WANT
         }
-        Message::Definition(Definition { group, assignments }) => {
+        Message::Definition(Definition { group, first, total, assignments }) => {
             put(group, out);
+            put(first, out);
+            put(total, out);
             put(assignments, out);
             KIND_DEFINITION
         }
@@ -146,7 +148,7 @@ fn message(kind: u8, content: &[u8]) -> Result<Option<Message>, Malformed> {
             version: fields.take::<Version>()?,
             entries: fields.take()?,
             state: fields.take::<NodeState>()?,
-            hears: fields.list::<NodeId>()?,
+            hears_you: fields.take()?,
             fingerprint: fields.take::<Fingerprint>()?,
         }),
         KIND_CLAIMS => Message::Claims(Claims {
@@ -164,9 +166,12 @@ fn message(kind: u8, content: &[u8]) -> Result<Option<Message>, Malformed> {
             refused: fields.list::<Refusal>()?,
         }),
         KIND_WANT => Message::Want(Want { version: fields.take::<Version>()? }),
-        KIND_DEFINITION => {
-            Message::Definition(Definition { group: fields.take::<GroupId>()?, assignments: fields.list::<AssignmentId>()? })
-        }
+        KIND_DEFINITION => Message::Definition(Definition {
+            group: fields.take::<GroupId>()?,
+            first: fields.take()?,
+            total: fields.take()?,
+            assignments: fields.list::<AssignmentId>()?,
+        }),
         _ => return Ok(None),
     }))
 }

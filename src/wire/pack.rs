@@ -49,7 +49,7 @@ mod tests {
     use crate::model::{AssignmentId, Definition, GroupId};
 
     fn definition(members: usize) -> Message {
-        Message::Definition(Definition { group: GroupId(1), assignments: vec![AssignmentId(1); members] })
+        Message::Definition(Definition { group: GroupId(1), first: 0, total: 0, assignments: vec![AssignmentId(1); members] })
     }
 
     #[test]
