@@ -2,7 +2,11 @@
 
 use std::{fs, path::Path, process::Command, thread, time::Duration};
 
-use drcm::lab::{Lab, Mark, Plan, Port};
+use drcm::{
+    config,
+    lab::{Lab, Mark, Plan, Port},
+    model::Driver,
+};
 
 const MOMENT: Duration = Duration::from_millis(150);
 
@@ -135,4 +139,17 @@ fn nodes_have_their_own_host_name_and_directories_and_nothing_is_left_of_them() 
     drop(lab);
     assert!(!directory.exists());
     assert!(!Path::new(&format!("/proc/{stray}/ns/net")).exists() || fs::read_link(format!("/proc/{stray}/ns/net")).is_err());
+}
+
+#[test]
+fn the_cluster_that_a_plan_describes_is_the_one_that_is_read() {
+    let lab = laboratory(3);
+    let loaded = config::load(&lab.directory().join("cm.cfg")).unwrap_or_else(|report| panic!("{}", config::render(&report.findings)));
+    let cfg = loaded.config;
+    assert_eq!(cfg.lease(), lab.plan().lease());
+    assert_eq!(cfg.nodes.len(), 3);
+    assert_eq!(cfg.groups.len(), 1);
+    assert_eq!(cfg.groups[0].candidates, cfg.nodes.iter().map(|node| node.id).collect::<Vec<_>>());
+    assert_eq!(cfg.resources[0].driver, Driver::Native);
+    config::load_auth(&cfg.server.auth_dir).unwrap();
 }

@@ -16,6 +16,7 @@ mod switch;
 
 use std::{
     io,
+    net::IpAddr,
     path::{Path, PathBuf},
     process::ExitStatus,
     thread,
@@ -197,7 +198,15 @@ impl Lab {
     /// # Errors
     /// [`LabError`], when sockets are refused.
     pub fn sampler(&self) -> Result<Sampler, LabError> {
-        Sampler::start(self.nodes.iter().map(LabNode::namespace), plan::SERVED.into())
+        self.sampler_of(plan::SERVED.into())
+    }
+
+    /// Begins to watch on which nodes an address is.
+    ///
+    /// # Errors
+    /// [`LabError`], when sockets are refused.
+    pub fn sampler_of(&self, address: IpAddr) -> Result<Sampler, LabError> {
+        Sampler::start(self.nodes.iter().map(LabNode::namespace), address)
     }
 
     /// Waits until `condition` holds, looking every few milliseconds, and fails when a daemon ends meanwhile by itself.

@@ -26,6 +26,8 @@ pub struct Plan {
     pub server: String,
     /// More lines for `[CM_IPADDRS]`, and more sections.
     pub sections: String,
+    /// The lines of the nodes list the floating address themselves.
+    pub own_lists: bool,
     /// The nodes. The first is home of the floating address, the others are its backups in turn.
     pub nodes: Vec<NodePlan>,
 }
@@ -49,6 +51,7 @@ impl Plan {
             failback_delay: Duration::from_secs(2),
             server: String::new(),
             sections: String::new(),
+            own_lists: false,
             nodes: (1..=nodes).map(|number| NodePlan { name: format!("node{number}"), lines: String::new() }).collect(),
         }
     }
@@ -99,7 +102,7 @@ impl Plan {
              {}\n\
              [CM_IPADDRS]\n\
              # nickname, floating address, netmask, interface, script\n\
-             service, {SERVED}, 255.255.255.0, eth0, {directory}/ipv4addr.sh\n\
+             service, {SERVED}, 255.255.255.0, eth0, /etc/drcm/resources/ipv4addr.sh\n\
              {}\n",
             self.keep_alive_interval.as_millis(),
             self.dead_node_count,
@@ -109,10 +112,10 @@ impl Plan {
         );
         let home = self.nodes.first().map_or("", |node| node.name.as_str());
         for (number, node) in self.nodes.iter().enumerate() {
-            let service = if number == 0 {
-                "node_floating_ip_addrs = service".to_owned()
-            } else {
-                format!("node_backup_floating_ip_addrs = {home}:service")
+            let service = match (self.own_lists, number) {
+                (true, _) => String::new(),
+                (false, 0) => "node_floating_ip_addrs = service".to_owned(),
+                (false, _) => format!("node_backup_floating_ip_addrs = {home}:service"),
             };
             text += &format!(
                 "\n[CM_NODE]\nnodename = {name}\nhostname = {name}.lab\nkeep_alive_ip = {address}\n{service}\n{lines}\n",
