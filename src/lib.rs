@@ -16,4 +16,5 @@
 //!
 //! `tests/house.rs` holds this law against the sources.
 
+pub mod cli;
 pub mod model;
