@@ -4,10 +4,14 @@
 //! text of every command. Rendering is pure and apart from fetching. Never decides anything about the cluster, and
 //! never prints a secret.
 
+pub mod arguments;
 pub mod assess;
 pub mod cm_stat;
+pub mod command;
 pub mod output;
+pub mod people;
 pub mod ping;
+pub mod printcfg;
 pub mod rstats;
 pub mod select;
 pub mod suggest;
