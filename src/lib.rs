@@ -16,5 +16,10 @@
 //!
 //! `tests/house.rs` holds this law against the sources.
 
+#![warn(missing_docs)]
+
 pub mod cli;
+pub mod cluster;
+pub mod config;
+pub mod lab;
 pub mod model;

@@ -243,8 +243,8 @@ pub enum Wake {
     Ask(GroupId),
     /// The home node has been well for long enough.
     Failback(GroupId),
-    /// Start-up silence ends.
-    Silence,
+    /// The checks before carrying on alone are due.
+    AloneCheck,
 }
 
 impl fmt::Display for StopReason {
