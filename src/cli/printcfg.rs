@@ -402,4 +402,72 @@ mod tests {
         application.start = "echo '#1'".into();
         assert!(render(&config, Path::new("cm.cfg")).contains("ldm, ldm:users, echo '\\#1', ldmadmin stop\n"));
     }
+
+    #[test]
+    fn what_is_printed_means_the_same_when_read_back() {
+        let written = "
+[CM_SERVER]
+udpport = 4000
+keep_alive_interval = 50
+dead_node_count = 9
+quorum = majority
+failback = manual
+failback_delay = 2.5
+takeover = strict
+stop_timeout = 7
+start_timeout = 8
+restart_limit = 5
+gateway = 10.0.0.254
+debug = yes
+debug_level = 3
+logfile = other.log
+bash_rc_file = /etc/rc
+cluster_umask = 027
+[CM_CRONTABS]
+apps2, /etc/drcm/crontabs/apps2, /etc/cron.d, /etc/drcm/resources/crontab.sh
+own, /etc/drcm/crontabs/own, /etc/cron.d, /opt/own.sh
+[CM_IPADDRS]
+front, 10.0.0.100, 255.255.255.0, eth0:1, /etc/drcm/resources/ipv4addr.sh
+six, fd00::100, 64, eth0, /etc/drcm/resources/ipv4addr.sh
+[CM_SERVICES]
+front, httpd, /etc/drcm/resources/service.sh
+[CM_APPLICATIONS]
+ldm, ldm:users, echo '\\#1'; ldmadmin start, ldmadmin stop, if [ -f ~/x ]; then ~/x; fi
+[CM_FILESYSTEMS]
+data, 10.0.0.9:/data, /data, /etc/drcm/resources/nfs.sh
+share, //10.0.0.9/share, /share, /etc/drcm/resources/cifs.sh
+[CM_NODE]
+nodename = a
+hostname = a.example.com
+keep_alive_ip = 10.0.0.1
+node_crontabs = own
+node_floating_ip_addrs = six,front
+node_services = front
+node_applications = ldm
+node_filesystems = data
+services_check = 1.5
+keep_services = 1
+[CM_NODE]
+nodename = b
+hostname = b.example.com
+keep_alive_ip = 10.0.0.2
+node_filesystems = data,share
+node_crontabs = apps2
+node_backup_floating_ip_addrs = a:front,a:six
+node_backup_services = a:front
+transport = tcp
+[CM_NODE]
+nodename = c
+hostname = c.example.com
+keep_alive_ip = 10.0.0.3
+node_is_active = 0
+voter = 0
+node_backup_crontabs = b:apps2
+";
+        let first = crate::config::parse_cfg("cm.cfg", written).expect("a good configuration").config;
+        let printed = render(&first, Path::new("cm.cfg"));
+        let second = crate::config::parse_cfg("printed", &printed).unwrap_or_else(|report| panic!("{report}\n{printed}"));
+        assert_eq!(*first, *second.config, "{printed}");
+        assert_eq!(render(&second.config, Path::new("cm.cfg")), printed);
+    }
 }
