@@ -16,5 +16,6 @@
 //!
 //! `tests/house.rs` holds this law against the sources.
 
+pub mod control;
 pub mod model;
 pub mod wire;
