@@ -22,5 +22,6 @@ pub mod cli;
 pub mod cluster;
 pub mod config;
 pub mod lab;
+pub mod control;
 pub mod model;
 pub mod wire;
