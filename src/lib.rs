@@ -21,6 +21,7 @@
 pub mod cli;
 pub mod cluster;
 pub mod config;
+pub mod control;
 pub mod lab;
 pub mod model;
 pub mod wire;
