@@ -1,8 +1,14 @@
 //! What can go wrong between an operator and an answer, in sentences that say what, where and what to do next.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use thiserror::Error;
+
+use super::Exit;
+use crate::config::Report;
 
 /// A command that could not do what it was asked.
 #[derive(Debug, Error)]
@@ -37,9 +43,57 @@ pub enum CliError {
         /// How it is written.
         usage: String,
     },
-    /// Standard output or input failed for a reason other than a reader that went away.
+    /// The configuration cannot be used.
+    #[error("{report}\nthe configuration {} cannot be used: correct it, or name another one with --config-file=FILE", file.display())]
+    Configuration {
+        /// The file.
+        file: PathBuf,
+        /// Its findings.
+        report: Box<Report>,
+    },
+    /// `--nodename` with something that is a node, but not by its nodename.
+    #[error("--nodename={name} takes a nodename of the configuration; it is not a hostname or an address")]
+    NotANodename {
+        /// As the operator wrote it.
+        name: String,
+    },
+    /// The client's own machinery.
+    #[error("cannot begin to ask: {0}")]
+    Runtime(io::Error),
+    /// Standard input failed.
+    #[error("cannot read commands from standard input: {0}")]
+    Input(io::Error),
+    /// The reader of standard output went away (`| head`): it has had enough, and so have we.
+    #[error("nobody reads the answer any more")]
+    ReaderGone,
+    /// Standard output failed otherwise.
     #[error("cannot write the answer to standard output: {0}")]
-    Output(#[from] io::Error),
+    Output(io::Error),
+}
+
+impl CliError {
+    /// A configuration that cannot be used; only its errors are kept.
+    #[must_use]
+    pub fn configuration(file: &Path, report: &Report) -> Self {
+        let errors = report.errors().cloned().collect();
+        Self::Configuration { file: file.to_owned(), report: Box::new(Report { findings: errors }) }
+    }
+
+    /// The exit code it means.
+    #[must_use]
+    pub const fn exit(&self) -> Exit {
+        match self {
+            Self::UnknownNode { .. } => Exit::UnknownNode,
+            Self::ReaderGone => Exit::Good,
+            Self::UnknownCommand { .. }
+            | Self::Usage { .. }
+            | Self::Configuration { .. }
+            | Self::NotANodename { .. }
+            | Self::Runtime(_)
+            | Self::Input(_)
+            | Self::Output(_) => Exit::Failed,
+        }
+    }
 }
 
 fn unknown_node_advice(nearest: Option<&str>, known: &[String]) -> String {

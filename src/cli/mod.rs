@@ -6,8 +6,11 @@
 
 pub mod arguments;
 pub mod assess;
+pub mod client;
 pub mod cm_stat;
 pub mod command;
+pub mod console;
+pub mod fetch;
 pub mod output;
 pub mod people;
 pub mod ping;
@@ -19,7 +22,9 @@ pub mod table;
 pub mod verdict;
 
 mod error;
+mod exit;
 #[cfg(test)]
 mod fixture;
 
 pub use error::CliError;
+pub use exit::Exit;

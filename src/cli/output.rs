@@ -4,16 +4,17 @@ use std::io::{self, ErrorKind, Write};
 
 use super::CliError;
 
-/// Writes to standard output. A closed pipe (`| head`) counts as success: the reader has had enough.
+/// Writes to standard output.
 ///
 /// # Errors
-/// When the write fails for any other reason, a full disk for instance.
+/// [`CliError::ReaderGone`] when nobody reads any more, [`CliError::Output`] when the write fails for another reason, a full disk
+/// for instance.
 pub fn print(text: &str) -> Result<(), CliError> {
     let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(CliError::Output(error)),
-        Ok(()) | Err(_) => Ok(()),
-    }
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|error| match error.kind() {
+        ErrorKind::BrokenPipe => CliError::ReaderGone,
+        _ => CliError::Output(error),
+    })
 }
 
 /// Writes a line to standard error; nobody can be told when that fails.

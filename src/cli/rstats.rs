@@ -35,6 +35,16 @@ pub fn render(config: &Config, report: &ClusterReport, nodes: &[&NodeConfig]) ->
     (text, answered)
 }
 
+/// The text when no node answered.
+#[must_use]
+pub fn render_unanswered(nodes: &[&NodeConfig]) -> String {
+    let lines = nodes.iter().map(|node| {
+        let name = format!("{}@{}", node.name, node.keep_alive_ip);
+        format!("rstats {name} failed: no node answered\nrstats {name} end\n")
+    });
+    lines.collect()
+}
+
 fn raw_lines(report: &NodeReport) -> String {
     let running = report.resources.iter().filter(|resource| resource.activity == Activity::Running);
     let mut lines: Vec<String> = running
