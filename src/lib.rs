@@ -16,4 +16,6 @@
 //!
 //! `tests/house.rs` holds this law against the sources.
 
+pub mod drivers;
 pub mod model;
+pub mod sys;
