@@ -25,3 +25,5 @@ pub mod lab;
 pub mod control;
 pub mod model;
 pub mod wire;
+pub mod drivers;
+pub mod sys;
