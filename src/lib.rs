@@ -16,4 +16,7 @@
 //!
 //! `tests/house.rs` holds this law against the sources.
 
+#![warn(missing_docs)]
+
+pub mod cluster;
 pub mod model;

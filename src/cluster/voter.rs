@@ -33,16 +33,6 @@ impl Voter {
         Self { grants: BTreeMap::new(), holders: BTreeSet::new(), definitions: BTreeMap::new(), cap, silent_until }
     }
 
-    /// The longest lease this voter grants.
-    pub fn cap(&self) -> Duration {
-        self.cap
-    }
-
-    /// The end of start-up silence.
-    pub fn silent_until(&self) -> Time {
-        self.silent_until
-    }
-
     /// Learns what a group consists of. The caller has checked that the id is the hash of the members.
     pub fn define(&mut self, group: GroupId, members: Vec<AssignmentId>) {
         self.definitions.insert(group, members);
