@@ -11,7 +11,7 @@ use super::{
 };
 
 /// Lists of one node that are remembered: acks name a list by number.
-const LISTS: usize = 16;
+const LISTS: usize = 256;
 
 /// One list of claims as its node published it.
 #[derive(Clone, Debug)]
@@ -34,8 +34,10 @@ struct Grant {
 /// What a node may believe to hold.
 #[derive(Clone, Copy, Debug)]
 pub struct Hold {
-    /// Until then, by the clock of the node.
+    /// Until then, by the clock of the node, as the executor was told.
     pub until: Time,
+    /// The incarnation that was promised it; none under pair rules.
+    boot: Option<BootId>,
 }
 
 /// The record.
@@ -55,11 +57,13 @@ pub struct Checker {
     /// By assignment: the nodes that have it active, one bit each.
     active: Vec<u16>,
     nodes: usize,
+    /// How much later than told a lease may end where nobody else's promise is needed.
+    step: Duration,
 }
 
 impl Checker {
     /// A record of a cluster in which nothing has happened.
-    pub fn new(nodes: usize, voters: Vec<usize>, groups: Vec<GroupFacts>, assignments: usize) -> Self {
+    pub fn new(nodes: usize, voters: Vec<usize>, groups: Vec<GroupFacts>, assignments: usize, step: Duration) -> Self {
         let all = nodes * groups.len();
         Self {
             voters,
@@ -70,6 +74,7 @@ impl Checker {
             generations: vec![None; all],
             active: vec![0; assignments],
             nodes,
+            step,
             groups,
         }
     }
@@ -149,13 +154,15 @@ impl Checker {
                 Stance::HandsOver { .. } | Stance::Unable => None,
             })
             .collect();
-        let newest = self.lists[to].last().map_or(ack.version, |list| if list.boot == boot { list.version } else { ack.version });
         for (group, lease) in granted {
             self.nobody_else(voter, to, group, now)?;
             // The holder may have published meanwhile that it claims the group no longer.
             let released = self.lists[to]
                 .iter()
-                .any(|later| later.boot == boot && later.version > ack.version && later.version <= newest && !later.claims(self.groups[group].id));
+                .rev()
+                .skip_while(|later| later.boot != boot)
+                .take_while(|later| later.boot == boot && later.version > ack.version)
+                .any(|later| !later.claims(self.groups[group].id));
             let until = clock.instant(clock.local(now) + lease);
             let slot = self.grant_slot(voter, to, group);
             let before = self.grants[slot].filter(|grant| grant.boot == boot && !grant.released);
@@ -193,13 +200,13 @@ impl Checker {
                 self.voters.iter().map(|voter| self.grants[self.grant_slot(*voter, node, group)]).collect::<Vec<_>>()
             ));
         }
-        self.holds[node * self.groups.len() + group] = Some(Hold { until });
+        self.holds[node * self.groups.len() + group] = Some(Hold { until, boot: Some(boot) });
         Ok(())
     }
 
     /// A node under pair rules starts or extends alone: only the end of the lease is held against it.
     pub fn relies_on_itself(&mut self, node: usize, group: usize, until: Time) {
-        self.holds[node * self.groups.len() + group] = Some(Hold { until });
+        self.holds[node * self.groups.len() + group] = Some(Hold { until, boot: None });
     }
 
     /// A node orders a stop.
@@ -216,19 +223,48 @@ impl Checker {
         }
     }
 
-    /// After a core has handled something: what it holds must not be over, and it must want to be woken in time.
-    pub fn handled(&self, node: usize, now: Time, deadline: Time) -> Result<(), String> {
+    /// After a core has handled something: what it holds must not be over, and it must want to be woken in time. A lease may
+    /// last longer than the executor was told: the core renews what it tells in steps.
+    pub fn handled(&mut self, node: usize, deadline: Time, clock: &Clock, now: Instant) -> Result<(), String> {
+        let local = clock.local(now);
         for group in 0..self.groups.len() {
-            if let Some(hold) = self.hold(node, group) {
-                if hold.until <= now {
-                    return Err(format!("node {node} did not stop group {group} when its lease ended at {:?}; it is {now:?}", hold.until));
-                }
-                if deadline > hold.until {
-                    return Err(format!("node {node} wants to sleep until {deadline:?}, past the end of a lease at {:?}", hold.until));
-                }
+            let Some(hold) = self.hold(node, group) else { continue };
+            if hold.until > local && hold.until >= deadline {
+                continue;
+            }
+            let ends = match hold.boot {
+                Some(boot) => self.promised_until(node, boot, group),
+                None => clock.instant(hold.until + self.step),
+            };
+            let until = hold.until.max(clock.local(ends));
+            if until <= local {
+                return Err(format!("node {node} did not stop group {group} when its lease ended at {until:?}; it is {local:?}"));
+            }
+            if deadline > until {
+                return Err(format!("node {node} wants to sleep until {deadline:?}, past the end of its lease of group {group} at {until:?}"));
+            }
+            if let Some(boot) = hold.boot {
+                let slot = node * self.groups.len() + group;
+                self.own_votes[slot] = (boot, self.own_votes[slot].1.max(ends));
             }
         }
         Ok(())
+    }
+
+    /// Until when enough voters besides a node have promised it a group, so that with its own vote they are a majority.
+    fn promised_until(&self, node: usize, boot: BootId, group: usize) -> Instant {
+        let own = usize::from(self.voters.contains(&node));
+        let needed = self.voters.len() / 2 + 1 - own;
+        let mut ends: Vec<Instant> = self
+            .voters
+            .iter()
+            .filter(|voter| **voter != node)
+            .filter_map(|voter| self.grants[self.grant_slot(*voter, node, group)])
+            .filter(|grant| grant.boot == boot && !grant.released)
+            .map(|grant| grant.until)
+            .collect();
+        ends.sort_unstable_by(|a, b| b.cmp(a));
+        ends.get(needed.wrapping_sub(1)).copied().unwrap_or(0)
     }
 
     /// An assignment becomes active somewhere. Returns the other nodes that have it active too.

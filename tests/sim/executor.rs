@@ -135,6 +135,9 @@ impl World {
     pub fn expires(&mut self, node: usize, assignment: usize, token: u32) {
         if self.hosts[node].presence[assignment].is_some_and(|presence| presence.token == token) {
             self.log(|| format!("n{node} kernel removes assignment {assignment}"));
+            if self.runs(node) {
+                self.stats.gaps += 1;
+            }
             self.takes_down(node, assignment);
         }
     }
@@ -180,6 +183,8 @@ impl World {
                 job.state = State::Idle;
                 self.hosts[node].failed |= 1 << group;
                 self.stats.failed_starts += 1;
+                // What was started has been stopped again.
+                self.checker.lets_go(node, group);
                 self.takes_group_down(node, group);
             }
             Outcome::Stopped => {

@@ -19,8 +19,6 @@ pub enum What {
     Expire { node: u8, assignment: u8, token: u32 },
     /// The answer to the three checks of a pair.
     Alone { node: u8, life: u32 },
-    /// A stopped process goes on.
-    Resume { node: u8, life: u32 },
     /// A daemon starts.
     Restart { node: u8, life: u32 },
     /// A daemon that was told to leave must have left by now.

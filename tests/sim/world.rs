@@ -4,7 +4,7 @@ use std::{collections::VecDeque, fmt::Write, sync::Arc, time::Duration};
 
 use drcm::{
     cluster::{Node, Start},
-    model::{Action, BootId, Config, Decision, Event, Generation, GroupId, Message, NodeId, Outcome, Output, Tag, Time},
+    model::{Action, BootId, Config, Decision, Event, Generation, GroupId, Message, NodeId, Outcome, Output, StopReason, Tag, Time},
 };
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -68,6 +68,10 @@ pub struct Host {
     pub timing: usize,
     /// Version of the lists in that configuration.
     pub layout: usize,
+    /// What the daemon will read at its next start.
+    pub next_timing: usize,
+    /// The same.
+    pub next_layout: usize,
     /// The incarnation of the daemon.
     pub boot: BootId,
     /// Outdates what was scheduled for an earlier state of the process.
@@ -106,6 +110,12 @@ pub struct Host {
     pub unfit: u32,
     /// Had a failed start of a group, by bit.
     pub failed: u32,
+    /// By group: how often this incarnation sent it home.
+    pub sent_home: Vec<u32>,
+    /// By group: the move that was ordered last is a planned one.
+    pub moving: u32,
+    /// What a stopped process will be told.
+    pub waiting: Vec<Event>,
 }
 
 /// One run.
@@ -156,7 +166,7 @@ impl World {
         let count = setup.count();
         let voters: Vec<usize> = (0..count).filter(|node| *node < 7).collect();
         let network = Network::new(count, setup.latency, setup.always, stream(2));
-        let checker = Checker::new(count, voters, setup.groups.clone(), setup.assignments);
+        let checker = Checker::new(count, voters, setup.groups.clone(), setup.assignments, setup.longest_lease() / 7);
         let hosts = (0..count)
             .map(|node| Host {
                 id: setup.nodes[node],
@@ -165,6 +175,8 @@ impl World {
                 config: Arc::clone(&setup.configs[0][0]),
                 timing: 0,
                 layout: 0,
+                next_timing: 0,
+                next_layout: 0,
                 boot: BootId(0),
                 life: 0,
                 paused: false,
@@ -184,6 +196,9 @@ impl World {
                 tag: Tag(0),
                 unfit: 0,
                 failed: 0,
+                sent_home: vec![0; setup.groups.len()],
+                moving: 0,
+                waiting: Vec::new(),
             })
             .collect();
         let mut world = Self {
@@ -196,7 +211,7 @@ impl World {
             faults: Faults::new(stream(3)),
             schedule: Schedule::new(setup.layouts),
             random: stream(4),
-            stats: Stats::default(),
+            stats: Stats { last_owner: vec![None; setup.assignments], watches: vec![None; setup.assignments], ..Stats::default() },
             failure: None,
             sabotage,
             trace,
@@ -252,11 +267,6 @@ impl World {
             }
             What::Expire { node, assignment, token } => self.expires(usize::from(node), usize::from(assignment), token),
             What::Alone { node, life } => self.answers_alone(usize::from(node), life),
-            What::Resume { node, life } => {
-                if self.hosts[usize::from(node)].life == life {
-                    self.resume(usize::from(node));
-                }
-            }
             What::Restart { node, life } => {
                 if self.hosts[usize::from(node)].life == life {
                     self.start_daemon(usize::from(node));
@@ -330,6 +340,9 @@ impl World {
         let host = &mut self.hosts[node];
         host.life += 1;
         host.boot = boot;
+        host.timing = host.next_timing;
+        host.layout = host.next_layout;
+        host.sent_home.fill(0);
         host.config = Arc::clone(&self.setup.configs[host.timing][host.layout]);
         host.paused = false;
         host.leaving = false;
@@ -358,6 +371,7 @@ impl World {
         host.leaving = false;
         host.timer = NEVER;
         host.deferred.clear();
+        host.waiting.clear();
         host.unfit = 0;
         host.failed = 0;
         for slot in std::mem::take(&mut host.inbox) {
@@ -389,6 +403,7 @@ impl World {
         host.resumed = self.now;
         let deferred = std::mem::take(&mut host.deferred);
         let inbox = std::mem::take(&mut host.inbox);
+        let waiting = std::mem::take(&mut host.waiting);
         self.log(|| format!("n{node} goes on, {} datagrams wait", inbox.len()));
         let executor_first = self.random.random_bool(0.5);
         let (effects, reports): (Vec<What>, Vec<What>) = deferred.into_iter().partition(|what| matches!(what, What::Effect { .. }));
@@ -403,6 +418,7 @@ impl World {
         for slot in inbox {
             self.arrives(node, slot);
         }
+        waiting.into_iter().for_each(|event| self.dispatch(node, event));
         self.rearm(node, true);
     }
 
@@ -427,14 +443,16 @@ impl World {
     /// Gives the core of a node something to handle and does what it says.
     pub fn dispatch(&mut self, node: usize, event: Event) {
         let host = &mut self.hosts[node];
-        let Some(core) = host.core.as_mut() else { return };
         let now = host.clock.local(self.now);
+        if host.core.is_none() {
+            return;
+        }
         if self.trace != Trace::Off {
-            let line = describe(node, now, &event);
+            let line = self.describe(node, now, &event);
             self.log(|| line);
         }
         let host = &mut self.hosts[node];
-        let core = host.core.as_mut().unwrap_or_else(|| unreachable!("it was there a moment ago"));
+        let Some(core) = host.core.as_mut() else { return };
         let outputs = core.handle(event, now);
         host.deadline = core.deadline().0;
         host.disk = host.disk.max(core.longest_lease());
@@ -451,7 +469,8 @@ impl World {
             }
         }
         self.flush(node);
-        let checked = self.checker.handled(node, now, deadline);
+        let host = &self.hosts[node];
+        let checked = self.checker.handled(node, deadline, &host.clock, self.now);
         self.hold(checked);
         if left {
             self.has_left(node);
@@ -481,15 +500,10 @@ impl World {
     fn decided(&mut self, node: usize, decision: &Decision) {
         self.log(|| format!("n{node} decides {decision:?}"));
         match decision {
-            Decision::Acquired { .. } | Decision::Lost { .. } | Decision::Released { .. } => {
-                if let Decision::Acquired { .. } = decision {
-                    self.stats.acquisitions += 1;
-                }
-                if self.schedule.is_still() {
-                    self.fail(format!("no fault was in force, but node {node} decided {decision:?}"));
-                }
-            }
-            Decision::PeerUp(_)
+            Decision::Acquired { .. } => self.stats.acquisitions += 1,
+            Decision::Lost { .. }
+            | Decision::Released { .. }
+            | Decision::PeerUp(_)
             | Decision::PeerDown { .. }
             | Decision::PeerLeft(_)
             | Decision::Mismatch { .. }
@@ -509,8 +523,18 @@ impl World {
                 let Some(group) = self.ordered(node, group, Some(generation)) else { return };
                 self.starts(node, group, generation, until);
             }
-            Action::Stop { group, generation, why: _ } => {
+            Action::Stop { group, generation, why } => {
                 let Some(group) = self.ordered(node, group, Some(generation)) else { return };
+                let host = &mut self.hosts[node];
+                host.moving &= !(1 << group);
+                match why {
+                    StopReason::HandOver(_) => {
+                        host.sent_home[group] += 1;
+                        host.moving |= 1 << group;
+                    }
+                    StopReason::Leaving | StopReason::Standby => host.moving |= 1 << group,
+                    StopReason::CleanSlate | StopReason::LeaseLost | StopReason::Failed | StopReason::PairHealed => {}
+                }
                 self.stops(node, group, generation);
             }
             Action::Extend { group, until } => {
@@ -539,7 +563,7 @@ impl World {
         if let Some(generation) = generation {
             let checked = self.checker.ordered(node, group, generation);
             self.hold(checked);
-            if self.schedule.is_still() && self.setup.groups[group].leased {
+            if self.schedule.is_still() && self.setup.groups[group].leased && self.schedule.restless >> group & 1 == 0 {
                 self.fail(format!("no fault was in force, but node {node} gave an order for group {group}"));
             }
         }
@@ -573,6 +597,12 @@ impl World {
                 || (0..self.setup.assignments).all(|assignment| self.checker.active(assignment) >> other & 1 == 0)
         });
         self.dispatch(node, Event::Alone { clear });
+    }
+
+    /// Whether an assignment goes down because its group is moved by plan.
+    pub fn plans_move(&self, node: usize, assignment: usize) -> bool {
+        (0..self.setup.groups.len())
+            .any(|group| self.setup.groups[group].members >> assignment & 1 == 1 && self.hosts[node].moving >> group & 1 == 1)
     }
 
     /// A daemon that was told to leave is done.
@@ -624,7 +654,8 @@ impl World {
             self.stats.datagrams += 1;
             let shared = previous.filter(|(before, _)| self.outgoing[*before] == self.outgoing[to]).map(|(_, slot)| slot);
             if self.trace != Trace::Off {
-                let line = format!("n{node} -> n{to}: {:?}", self.outgoing[to]);
+                let said: Vec<String> = self.outgoing[to].iter().map(brief).collect();
+                let line = format!("n{node} -> n{to}: {}", said.join("; "));
                 self.log(|| line);
             }
             let slot = match shared {
@@ -685,18 +716,51 @@ impl World {
     }
 }
 
-/// One event as a line.
-fn describe(node: usize, now: Time, event: &Event) -> String {
-    match event {
-        Event::Received { from, boot: _, message } => format!("n{node} [{now:?}] hears {from}: {message:?}"),
-        Event::Done { group, generation, outcome } => {
-            let word = match outcome {
-                Outcome::Started => "started",
-                Outcome::StartFailed => "failed to start",
-                Outcome::Stopped => "stopped",
-            };
-            format!("n{node} [{now:?}] {word} {group} ({generation})")
+impl World {
+    /// One event as a line.
+    fn describe(&self, node: usize, now: Time, event: &Event) -> String {
+        match event {
+            Event::Received { from, boot: _, message } => {
+                let from = self.hosts.iter().position(|host| host.id == *from).map_or_else(|| from.to_string(), |from| format!("n{from}"));
+                format!("n{node} [{now:?}] hears {from}: {}", brief(message))
+            }
+            Event::Done { group, generation, outcome } => {
+                let word = match outcome {
+                    Outcome::Started => "started",
+                    Outcome::StartFailed => "failed to start",
+                    Outcome::Stopped => "stopped",
+                };
+                format!("n{node} [{now:?}] {word} {group} ({})", generation.0)
+            }
+            Event::Timer | Event::Fitness { .. } | Event::Order(_) | Event::Alone { .. } => format!("n{node} [{now:?}] {event:?}"),
         }
-        Event::Timer | Event::Fitness { .. } | Event::Order(_) | Event::Alone { .. } => format!("n{node} [{now:?}] {event:?}"),
+    }
+}
+
+/// One message in a few words.
+fn brief(message: &Message) -> String {
+    match message {
+        Message::Heartbeat(heartbeat) => {
+            let state = heartbeat.state;
+            let words = [
+                (state.eligible, "eligible"),
+                (state.quorate, "quorate"),
+                (state.standby, "standby"),
+                (state.left, "left"),
+                (heartbeat.hears_you, "hears you"),
+            ];
+            let words: Vec<&str> = words.into_iter().filter(|(is, _)| *is).map(|(_, word)| word).collect();
+            format!("heartbeat {} list {} of {} ({})", heartbeat.tag.0, heartbeat.version.0, heartbeat.entries, words.join(", "))
+        }
+        Message::Claims(claims) => {
+            let entries: Vec<String> = claims.entries.iter().map(|entry| format!("{} {:?}", entry.group, entry.stance)).collect();
+            format!("list {}: {}", claims.version.0, entries.join(", "))
+        }
+        Message::Ack(ack) => {
+            let grants = ack.count as usize - ack.refused.len();
+            format!("ack {} of list {}: {grants} granted, cap {} us, refused {:?}", ack.tag.0, ack.version.0, ack.cap_us, ack.refused)
+        }
+        Message::Want(want) => format!("wants list {}", want.version.0),
+        Message::Definition(definition) => format!("{definition:?}"),
     }
 }
