@@ -222,7 +222,8 @@ impl World {
 
     /// The lifetime to set for a lease, if one is to be set now.
     fn lifetime(&mut self, node: usize, until: Time, before: Option<Presence>) -> Option<Presence> {
-        let lease = self.hosts[node].config.lease();
+        // A voter of another configuration may grant less than this node asks for.
+        let lease = self.setup.timings.iter().map(|timing| timing.lease()).min().unwrap_or_default();
         let interval = self.hosts[node].config.server.keep_alive_interval;
         let clock = self.hosts[node].clock;
         let now = clock.local(self.now);

@@ -9,6 +9,7 @@ use rand::Rng;
 use super::{
     clock::{Instant, MILLISECOND, SECOND, span},
     queue::What,
+    setup,
     world::World,
 };
 
@@ -90,7 +91,7 @@ impl World {
 
     /// Longest lease in force at the running nodes.
     pub fn longest_lease_now(&self) -> Duration {
-        self.hosts.iter().map(|host| host.config.lease()).max().expect("there is a node")
+        self.hosts.iter().map(|host| setup::longest(&host.config)).max().expect("there is a node")
     }
 
     /// After the last fault every group runs within this: start-up silence of the slowest, a lease, some round trips, a start.
@@ -133,17 +134,13 @@ impl World {
                 }
                 let rest = if self.schedule.cycle == 0 { FIRST_REST } else { REST };
                 let more = rest + 20 * SECOND + self.bound_to_run() + self.bound_to_go_home() + REST;
-                let phase = if fits { Phase::Still } else { Phase::Homing };
-                if self.now + more <= self.setup.length {
-                    self.schedule.phase = Phase::Still;
-                    self.enter(phase, rest);
-                    // The next part follows a rest whether or not stillness was asked for.
-                    if phase == Phase::Homing {
-                        self.schedule.phase = Phase::Faults { single: false };
-                        self.begin_faults();
-                    }
-                } else {
-                    self.schedule.phase = phase;
+                let last = self.now + more > self.setup.length;
+                match (fits, last) {
+                    (true, false) => self.enter(Phase::Still, rest),
+                    // It lasts to the end of the run.
+                    (true, true) => self.schedule.phase = Phase::Still,
+                    (false, false) => self.begin_faults(),
+                    (false, true) => {}
                 }
             }
             Phase::Still => self.begin_faults(),

@@ -140,7 +140,7 @@ impl Setup {
 
     /// The longest lease that any node may grant at any time of the run.
     pub fn longest_lease(&self) -> Duration {
-        self.configs.iter().flatten().map(|config| longest(config)).max().expect("there is a configuration")
+        self.configs.iter().flatten().map(|config| longest(config) * 51 / 50).max().expect("there is a configuration")
     }
 
     /// The longest time between heartbeats.
@@ -178,7 +178,7 @@ impl Setup {
     }
 }
 
-/// The longest lease of one configuration.
+/// The longest lease of one configuration, roughly: what the core adds for drift is left out.
 pub fn longest(config: &Config) -> Duration {
     match config.server.takeover {
         Takeover::Prompt => config.lease(),
