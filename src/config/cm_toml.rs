@@ -95,7 +95,7 @@ fn nodes(value: &Spanned<DeValue<'_>>, draft: &mut Draft, findings: &mut Finding
         findings.error(span(value.span()), "`node` is one table", "write each node as [[node]], with two brackets");
         return;
     };
-    for node in array.iter() {
+    for node in array {
         if let Some(table) = table(node, "[[node]]", findings) {
             draft.nodes.push(NodeDraft { header: span(node.span()), entries: entries(table, Lines::One, findings) });
         }

@@ -10,7 +10,6 @@ mod decisions;
 mod executor;
 mod lifetime;
 mod links;
-pub mod logs;
 mod orders;
 mod state;
 mod status;
@@ -71,7 +70,9 @@ pub struct RunOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
     /// This host is not in the file.
-    #[error("this host is {hostname:?} (uname -n), which no [CM_NODE] has as its hostname: {known}. Correct the file, or say which node this is with --nodename=NAME")]
+    #[error(
+        "this host is {hostname:?} (uname -n), which no [CM_NODE] has as its hostname: {known}. Correct the file, or say which node this is with --nodename=NAME"
+    )]
     NotAMember {
         /// `uname -n`.
         hostname: String,
@@ -189,7 +190,13 @@ async fn serve(config: Arc<Config>, node: NodeConfig, authkey: Arc<AuthKey>, not
     let local = LocalServer::bind(&config.server.run_dir, &config.server.cluster_user, &config.server.cluster_group)?;
     let clients = tokio::spawn(local.serve(handler.clone(), quitting.clone()));
     tokio::spawn(serve_nodes(config.clone(), node.clone(), authkey, handler, quitting));
-    info!("node {} is up: {} nodes, {} groups, lease {} ms", node.name, config.nodes.len(), config.groups.len(), config.lease().as_millis());
+    info!(
+        "node {} is up: {} nodes, {} groups, lease {} ms",
+        node.name,
+        config.nodes.len(),
+        config.groups.len(),
+        config.lease().as_millis()
+    );
     tell_manager(&for_manager, Message::Ready);
 
     loop {
@@ -230,7 +237,10 @@ async fn leave(config: &Config, mailbox: &Mailbox, noticed: &mut mpsc::Receiver<
         }
     };
     if timeout(slowest + LEAVE_GRACE, left).await.is_err() {
-        error!("not everything could be stopped in {} s: leaving all the same; what still runs here may be started elsewhere", slowest.as_secs());
+        error!(
+            "not everything could be stopped in {} s: leaving all the same; what still runs here may be started elsewhere",
+            slowest.as_secs()
+        );
     } else {
         info!("left the cluster");
     }
@@ -265,7 +275,8 @@ async fn serve_nodes(config: Arc<Config>, node: NodeConfig, authkey: Arc<AuthKey
 /// Random bytes for what must not be guessed or repeated.
 fn random<const N: usize>() -> Result<[u8; N], DaemonError> {
     let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|error| DaemonError::System { what: "draw random numbers", source: io::Error::other(error.to_string()) })?;
+    getrandom::fill(&mut bytes)
+        .map_err(|error| DaemonError::System { what: "draw random numbers", source: io::Error::other(error.to_string()) })?;
     Ok(bytes)
 }
 
@@ -325,4 +336,3 @@ fn tell_manager(notify: &Notify, message: Message<'_>) {
 fn system(what: &'static str) -> impl Fn(io::Error) -> DaemonError {
     move |source| DaemonError::System { what, source }
 }
-

@@ -139,7 +139,10 @@ impl World {
             }
             let number = self.token();
             self.stats.watches[assignment] = Some(Watch { number, cause, since: self.now, from: node });
-            let by = span(lease) * 103 / 100 + 2 * span(self.setup.longest_interval()).min(span(lease) / 2) + 12 * self.network.longest_trip() + 15 * MILLISECOND;
+            let by = span(lease) * 103 / 100
+                + 2 * span(self.setup.longest_interval()).min(span(lease) / 2)
+                + 12 * self.network.longest_trip()
+                + 15 * MILLISECOND;
             if by < length {
                 self.queue.push(self.now + by, What::MustBeTaken { probe: number });
             }
