@@ -17,5 +17,6 @@
 //! `tests/house.rs` holds this law against the sources.
 
 pub mod control;
+pub mod daemon;
 pub mod model;
 pub mod wire;
