@@ -10,6 +10,7 @@ mod decisions;
 mod executor;
 mod lifetime;
 mod links;
+pub mod logs;
 mod orders;
 mod state;
 mod status;
