@@ -58,7 +58,7 @@ type Item<'a, 'i> = (&'a Spanned<DeString<'i>>, &'a Spanned<DeValue<'i>>);
 pub(super) fn read(source: &Source, findings: &mut Findings<'_>) -> Option<Draft> {
     let mut draft = Draft::default();
     let (document, errors) = DeTable::parse_recoverable(source.text());
-    let broken = errors.iter().filter_map(|error| error.span()).any(|at| source.line_text(span(at)).trim_start().starts_with('['));
+    let broken = errors.iter().filter_map(toml::de::Error::span).any(|at| source.line_text(span(at)).trim_start().starts_with('['));
     for error in errors {
         let message = format!("not TOML: {}", error.message().replace('\n', "; "));
         findings.error(error.span().map(span).unwrap_or_default(), message, "");

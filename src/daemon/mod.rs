@@ -44,7 +44,7 @@ use self::{
 };
 use crate::{
     cluster::{Node, Start},
-    config::{AuthFault, AuthKey, load_auth},
+    config::{AuthFault, AuthKey, Finding, load_auth, this_node},
     control::{ControlError, Handler, LocalServer, RemoteServer},
     drivers::{DriverError, Drivers, Settings},
     model::{BootId, Config, Event, NodeConfig, Order, Transport},
@@ -65,29 +65,19 @@ const LEAVE_GRACE: Duration = Duration::from_secs(5);
 pub struct RunOptions {
     /// `--nodename`: this node, instead of the one whose hostname is `uname -n`.
     pub nodename: Option<String>,
+    /// Flags that go before what the file says of the log.
+    pub log: logs::Overrides,
 }
 
 /// Why the daemon did not start, or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
-    /// This host is not in the file.
-    #[error(
-        "this host is {hostname:?} (uname -n), which no [CM_NODE] has as its hostname: {known}. Correct the file, or say which node this is with --nodename=NAME"
-    )]
-    NotAMember {
-        /// `uname -n`.
-        hostname: String,
-        /// The hostnames of the file.
-        known: String,
-    },
-    /// `--nodename` names none.
-    #[error("--nodename={nodename}: the configuration has no such node, only {known}")]
-    UnknownNode {
-        /// As given.
-        nodename: String,
-        /// The nodes of the file.
-        known: String,
-    },
+    /// This host, or the node named, is not in the file.
+    #[error("{}{}", .0.message, .0.help.as_ref().map(|help| format!("; {help}")).unwrap_or_default())]
+    NotAMember(Box<Finding>),
+    /// The log cannot be started.
+    #[error(transparent)]
+    Log(#[from] logs::LogError),
     /// The auth files are not fit for use.
     #[error(transparent)]
     Auth(#[from] AuthFault),
@@ -123,9 +113,10 @@ pub enum DaemonError {
 /// # Errors
 /// What kept it from starting, as a sentence for the operator.
 pub fn run(config: Arc<Config>, options: &RunOptions) -> Result<(), DaemonError> {
-    let node = own_node(&config, options.nodename.as_deref())?.clone();
+    let node = this_node(&config, options.nodename.as_deref()).map_err(DaemonError::NotAMember)?.clone();
     let authkey = Arc::new(load_auth(&config.server.auth_dir)?);
     let pid_file = PidFile::take(&config.server)?;
+    let log = logs::start(&config.server.log, &config.server.service_name, &config.server.log_dir, &options.log)?;
     let notify = Notify::from_environment().map_err(system("use the service manager's socket"))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -137,6 +128,10 @@ pub fn run(config: Arc<Config>, options: &RunOptions) -> Result<(), DaemonError>
     // A stuck child or mount must not keep the process from ending.
     runtime.shutdown_timeout(Duration::from_millis(200));
     drop(pid_file);
+    if let Err(fault) = &ended {
+        error!("{fault}");
+    }
+    drop(log);
     ended
 }
 
@@ -279,18 +274,6 @@ fn random<const N: usize>() -> Result<[u8; N], DaemonError> {
     getrandom::fill(&mut bytes)
         .map_err(|error| DaemonError::System { what: "draw random numbers", source: io::Error::other(error.to_string()) })?;
     Ok(bytes)
-}
-
-fn own_node<'a>(config: &'a Config, nodename: Option<&str>) -> Result<&'a NodeConfig, DaemonError> {
-    let list = |name: fn(&NodeConfig) -> &str| config.nodes.iter().map(name).collect::<Vec<_>>().join(", ");
-    if let Some(nodename) = nodename {
-        let node = config.nodes.iter().find(|node| node.name == nodename);
-        return node.ok_or_else(|| DaemonError::UnknownNode { nodename: nodename.to_owned(), known: list(|node| &node.name) });
-    }
-    let hostname = nix::unistd::gethostname().map_err(|errno| DaemonError::System { what: "read the host name", source: errno.into() })?;
-    let hostname = hostname.to_string_lossy().into_owned();
-    let node = config.nodes.iter().find(|node| node.hostname == hostname);
-    node.ok_or_else(|| DaemonError::NotAMember { hostname, known: list(|node| &node.hostname) })
 }
 
 /// Keys that are understood, but whose work is not done yet, must not pass in silence.
