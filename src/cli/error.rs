@@ -8,7 +8,7 @@ use std::{
 use thiserror::Error;
 
 use super::Exit;
-use crate::config::Report;
+use crate::{config::Report, daemon::DaemonError};
 
 /// A command that could not do what it was asked.
 #[derive(Debug, Error)]
@@ -33,6 +33,9 @@ pub enum CliError {
         /// The most similar command, when one is similar.
         nearest: Option<String>,
     },
+    /// `--command=` with nothing behind it.
+    #[error("--command= names no command: it takes cm_stat, rstats, ping or printcfg; --client alone opens a console")]
+    NoCommand,
     /// A command with words it has no use for.
     #[error("{command} {fault}; usage: {usage}")]
     Usage {
@@ -57,6 +60,9 @@ pub enum CliError {
         /// As the operator wrote it.
         name: String,
     },
+    /// The daemon did not start, or ended badly.
+    #[error("{0}")]
+    Daemon(Box<DaemonError>),
     /// The client's own machinery.
     #[error("cannot begin to ask: {0}")]
     Runtime(io::Error),
@@ -86,9 +92,11 @@ impl CliError {
             Self::UnknownNode { .. } => Exit::UnknownNode,
             Self::ReaderGone => Exit::Good,
             Self::UnknownCommand { .. }
+            | Self::NoCommand
             | Self::Usage { .. }
             | Self::Configuration { .. }
             | Self::NotANodename { .. }
+            | Self::Daemon(_)
             | Self::Runtime(_)
             | Self::Input(_)
             | Self::Output(_) => Exit::Failed,

@@ -6,6 +6,7 @@
 
 pub mod arguments;
 pub mod assess;
+pub mod check;
 pub mod client;
 pub mod cm_stat;
 pub mod command;
@@ -16,6 +17,7 @@ pub mod people;
 pub mod ping;
 pub mod printcfg;
 pub mod rstats;
+pub mod run;
 pub mod select;
 pub mod suggest;
 pub mod table;
@@ -23,8 +25,10 @@ pub mod verdict;
 
 mod error;
 mod exit;
+mod programs;
 #[cfg(test)]
 mod fixture;
 
 pub use error::CliError;
 pub use exit::Exit;
+pub use programs::{drcm, drcm_server};

@@ -1,0 +1,22 @@
+//! Runs the node that this machine is, until it is told to leave.
+
+use std::{path::Path, sync::Arc};
+
+use super::{CliError, Exit, arguments::LogArguments, output::complain};
+use crate::{config, daemon};
+
+/// Reads the configuration, puts the flags before it, and becomes the daemon.
+///
+/// # Errors
+/// The configuration cannot be used, or the daemon did not start: a sentence for the operator.
+pub fn run(file: &Path, nodename: Option<&str>, log: &LogArguments) -> Result<Exit, CliError> {
+    let loaded = config::load(file).map_err(|report| CliError::configuration(file, &report))?;
+    if !loaded.findings.is_empty() {
+        complain(&config::render(&loaded.findings));
+    }
+    let mut config = Arc::unwrap_or_clone(loaded.config);
+    log.apply(&mut config.server);
+    let options = daemon::RunOptions { nodename: nodename.map(str::to_owned) };
+    daemon::run(Arc::new(config), &options).map_err(|error| CliError::Daemon(Box::new(error)))?;
+    Ok(Exit::Good)
+}
