@@ -21,7 +21,7 @@
 pub mod cli;
 pub mod cluster;
 pub mod config;
-pub mod control;
 pub mod lab;
+pub mod control;
 pub mod model;
 pub mod wire;

@@ -119,7 +119,7 @@ pub struct Parts {
     /// Where notices go.
     pub notices: mpsc::Sender<Notice>,
     /// The service manager.
-    pub notify: Notify,
+    pub notify: Arc<Notify>,
 }
 
 /// Starts the thread.

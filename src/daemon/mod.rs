@@ -45,13 +45,12 @@ use self::{
 use crate::{
     cluster::{Node, Start},
     config::{AuthFault, AuthKey, load_auth},
-    control::server,
+    control::{ControlError, Handler, LocalServer, RemoteServer},
     drivers::{DriverError, Drivers, Settings},
     model::{BootId, Config, Event, NodeConfig, Order, Transport},
     sys::{
         clock,
         notify::{Message, Notify},
-        random,
     },
     wire::Endpoint,
 };
@@ -104,9 +103,9 @@ pub enum DaemonError {
     /// Netlink and packet sockets.
     #[error(transparent)]
     Drivers(#[from] DriverError),
-    /// The client socket or the status port cannot be had.
-    #[error("cannot listen for clients: {0}")]
-    Control(#[from] crate::control::ControlError),
+    /// The client socket cannot be had.
+    #[error(transparent)]
+    Control(#[from] ControlError),
     /// Threads, descriptors, signals.
     #[error("cannot {what}: {source}")]
     System {
@@ -145,19 +144,19 @@ async fn serve(config: Arc<Config>, node: NodeConfig, authkey: Arc<AuthKey>, not
     let mut hang_up = signal(SignalKind::hangup()).map_err(system("handle SIGHUP"))?;
     warn_of_limits(&config, &node);
 
-    let boot = BootId(random::number().map_err(system("draw a random number"))?);
+    let boot = BootId(u64::from_le_bytes(random()?));
     let remembered = state::longest_lease(&config.server.spool_dir);
     let core = Node::new(config.clone(), node.id, boot, Start { longest_lease: remembered }, clock::now());
     // Before anything is granted: a crash right after a longer grant must be followed by a longer silence.
     state::note_longest_lease(&config.server.spool_dir, core.longest_lease().max(remembered))?;
-    let secret = random::bytes().map_err(system("draw random numbers"))?;
-    let endpoint = Endpoint::new(authkey.bytes(), node.id, boot, config.nodes.iter().map(|node| node.id), secret);
+    let endpoint = Endpoint::new(authkey.bytes(), node.id, boot, config.nodes.iter().map(|node| node.id), random()?);
     let socket = heartbeat_socket(&config, &node)?;
     let (drivers, kernel_events) = Drivers::new(Settings::new(&config.server, &node.name))?;
 
     let (orders, slots) = Orders::new(&config, node.id);
     let (notices, mut noticed) = mpsc::channel(16);
     let longest = core.longest_lease();
+    let notify = Arc::new(notify);
     let for_manager = notify.clone();
     let parts = Parts { config: config.clone(), node: core, endpoint, socket, orders, notices, notify };
     let (mailbox, thread) = cluster_thread::start(parts).map_err(system("start the cluster thread"))?;
@@ -183,11 +182,13 @@ async fn serve(config: Arc<Config>, node: NodeConfig, authkey: Arc<AuthKey>, not
 
     let status = Arc::new(Status::new(shared.clone(), authkey.clone()));
     let (quit, quitting) = watch::channel(false);
-    let handler: server::Handler = Arc::new(move |request| {
+    let handler: Handler = Arc::new(move |request| {
         let status = status.clone();
         Box::pin(async move { status.answer(request).await })
     });
-    let clients = server::serve(&config.server, &node, authkey.bytes(), handler, quitting).await?;
+    let local = LocalServer::bind(&config.server.run_dir, &config.server.cluster_user, &config.server.cluster_group)?;
+    let clients = tokio::spawn(local.serve(handler.clone(), quitting.clone()));
+    tokio::spawn(serve_nodes(config.clone(), node.clone(), authkey, handler, quitting));
     info!("node {} is up: {} nodes, {} groups, lease {} ms", node.name, config.nodes.len(), config.groups.len(), config.lease().as_millis());
     tell_manager(&for_manager, Message::Ready);
 
@@ -206,7 +207,8 @@ async fn serve(config: Arc<Config>, node: NodeConfig, authkey: Arc<AuthKey>, not
     tell_manager(&for_manager, Message::Stopping);
     leave(&config, &mailbox, &mut noticed).await;
     drop(quit);
-    clients.finish().await;
+    // The socket file goes with its server; a client that will not end must not hold us.
+    drop(timeout(LEAVE_GRACE, clients).await);
     if thread.is_finished() {
         error!("the cluster thread had ended by itself");
     }
@@ -245,6 +247,28 @@ async fn shorten_memory(config: Arc<Config>, longest: Duration, remembered: Dura
     }
 }
 
+/// The status port. Its address may not be there yet, as early in a boot: nothing else waits for it.
+async fn serve_nodes(config: Arc<Config>, node: NodeConfig, authkey: Arc<AuthKey>, handler: Handler, quitting: watch::Receiver<bool>) {
+    let address = SocketAddr::new(listen_ip(&config, &node), config.server.tcpport);
+    let mut complained = false;
+    loop {
+        match RemoteServer::bind(address, authkey.bytes()).await {
+            Ok(server) => return server.serve(handler, quitting).await,
+            Err(error) if !complained => warn!("{error}; trying again each second"),
+            Err(_) => {}
+        }
+        complained = true;
+        sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// Random bytes for what must not be guessed or repeated.
+fn random<const N: usize>() -> Result<[u8; N], DaemonError> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|error| DaemonError::System { what: "draw random numbers", source: io::Error::other(error.to_string()) })?;
+    Ok(bytes)
+}
+
 fn own_node<'a>(config: &'a Config, nodename: Option<&str>) -> Result<&'a NodeConfig, DaemonError> {
     let list = |name: fn(&NodeConfig) -> &str| config.nodes.iter().map(name).collect::<Vec<_>>().join(", ");
     if let Some(nodename) = nodename {
@@ -267,13 +291,17 @@ fn warn_of_limits(config: &Config, node: &NodeConfig) {
     }
 }
 
-/// Bound even when the address is not there yet, as early in a boot.
-fn heartbeat_socket(config: &Config, node: &NodeConfig) -> Result<std::net::UdpSocket, DaemonError> {
-    let ip = match (config.server.bind_to_keep_alive_ip, node.keep_alive_ip) {
+fn listen_ip(config: &Config, node: &NodeConfig) -> IpAddr {
+    match (config.server.bind_to_keep_alive_ip, node.keep_alive_ip) {
         (true, ip) => ip,
         (false, IpAddr::V4(_)) => Ipv4Addr::UNSPECIFIED.into(),
         (false, IpAddr::V6(_)) => Ipv6Addr::UNSPECIFIED.into(),
-    };
+    }
+}
+
+/// Bound even when the address is not there yet, as early in a boot.
+fn heartbeat_socket(config: &Config, node: &NodeConfig) -> Result<std::net::UdpSocket, DaemonError> {
+    let ip = listen_ip(config, node);
     let address = SocketAddr::new(ip, config.server.udpport);
     let open = || -> Result<std::net::UdpSocket, Errno> {
         let family = if ip.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
