@@ -21,7 +21,10 @@
 pub mod cli;
 pub mod cluster;
 pub mod config;
-pub mod lab;
 pub mod control;
+pub mod daemon;
+pub mod drivers;
+pub mod lab;
 pub mod model;
+pub mod sys;
 pub mod wire;
