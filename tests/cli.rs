@@ -236,6 +236,14 @@ fn an_unknown_node_is_255_with_the_nearest_name() {
 }
 
 #[test]
+fn a_nodename_that_is_none_is_an_error() {
+    let place = Place::new("nodename");
+    let said = server(&place.cluster(), &["--command=cm_stat", "--nodename=cmnod1"]);
+    assert_eq!((said.code, said.stdout.as_str()), (Some(1), ""));
+    assert!(said.stderr.contains("cmnode1"), "{}", said.stderr);
+}
+
+#[test]
 fn without_the_authkey_only_the_local_daemon_can_be_asked() {
     let place = Place::new("nokey");
     let file = place.cluster();
@@ -318,5 +326,5 @@ fn an_unreadable_file_is_said_to_be_one() {
     let output = command.arg(format!("--config-file={}", file.display())).arg("--check-config").output().unwrap();
     let stdout = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(1), "{stdout}");
-    assert!(stdout.contains("ERROR") && stdout.contains("ermission denied"), "{stdout}");
+    assert!(stdout.contains("ERROR") && stdout.contains("may not be read by this user"), "{stdout}");
 }

@@ -8,7 +8,11 @@ use std::{
 use thiserror::Error;
 
 use super::Exit;
-use crate::{config::Report, daemon::DaemonError};
+use crate::{
+    config::{Finding, Report},
+    daemon::DaemonError,
+    lab::LabError,
+};
 
 /// A command that could not do what it was asked.
 #[derive(Debug, Error)]
@@ -54,12 +58,18 @@ pub enum CliError {
         /// Its findings.
         report: Box<Report>,
     },
-    /// `--nodename` with something that is a node, but not by its nodename.
-    #[error("--nodename={name} takes a nodename of the configuration; it is not a hostname or an address")]
-    NotANodename {
-        /// As the operator wrote it.
-        name: String,
+    /// `--nodename` names no node.
+    #[error("{0}")]
+    ThisNode(Box<Finding>),
+    /// There is no daemon for the demonstration.
+    #[error("no drcm_server was found in {}: build it, or name it with --server=FILE", looked.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(" or "))]
+    NoServer {
+        /// Where it was looked for.
+        looked: Vec<PathBuf>,
     },
+    /// The demonstration could not be given.
+    #[error("{0}")]
+    Demo(Box<LabError>),
     /// The daemon did not start, or ended badly.
     #[error("{0}")]
     Daemon(Box<DaemonError>),
@@ -95,7 +105,9 @@ impl CliError {
             | Self::NoCommand
             | Self::Usage { .. }
             | Self::Configuration { .. }
-            | Self::NotANodename { .. }
+            | Self::ThisNode(_)
+            | Self::NoServer { .. }
+            | Self::Demo(_)
             | Self::Daemon(_)
             | Self::Runtime(_)
             | Self::Input(_)

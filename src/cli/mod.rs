@@ -11,6 +11,7 @@ pub mod client;
 pub mod cm_stat;
 pub mod command;
 pub mod console;
+pub mod demo;
 pub mod fetch;
 pub mod output;
 pub mod people;
@@ -25,9 +26,9 @@ pub mod verdict;
 
 mod error;
 mod exit;
-mod programs;
 #[cfg(test)]
 mod fixture;
+mod programs;
 
 pub use error::CliError;
 pub use exit::Exit;

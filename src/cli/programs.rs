@@ -10,7 +10,7 @@ use super::{
     check,
     client::Client,
     command::{self, Command, ConsoleCommand},
-    console,
+    console, demo,
     output::{complain, print},
     people::{PeopleArguments, Task},
     run,
@@ -29,7 +29,7 @@ pub fn drcm_server() -> ExitCode {
 #[must_use]
 pub fn drcm() -> ExitCode {
     finish(parse::<PeopleArguments>(env::args_os()).and_then(|arguments| match arguments {
-        Parsed::Arguments(arguments) => help_people(&arguments),
+        Parsed::Arguments(arguments) => answer(&arguments),
         Parsed::Told(exit) => Ok(exit),
     }))
 }
@@ -57,7 +57,7 @@ fn ask(file: &Path, nodename: Option<&str>, command: ConsoleCommand) -> Result<E
     }
 }
 
-fn help_people(arguments: &PeopleArguments) -> Result<Exit, CliError> {
+fn answer(arguments: &PeopleArguments) -> Result<Exit, CliError> {
     let file = arguments::config_file(arguments.config_file.as_deref());
     let nodename = arguments.nodename.as_deref();
     let client = || Client::open(&file, nodename);
@@ -69,6 +69,7 @@ fn help_people(arguments: &PeopleArguments) -> Result<Exit, CliError> {
         Task::Check { file: named } => check::run(named.as_deref().unwrap_or(&file), nodename),
         Task::Console => console::run(&client()?),
         Task::Run { log } => run::run(&file, nodename, log),
+        Task::Demo { server } => demo::run(server.as_deref()),
     }
 }
 
