@@ -277,3 +277,116 @@ fn make(path: &Path) -> String {
         ),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    /// A directory with good auth files, removed at the end.
+    struct Files(PathBuf);
+
+    impl Files {
+        fn new(name: &str) -> Self {
+            let dir = std::env::temp_dir().join(format!("drcm-auth-{name}-{}", std::process::id()));
+            fs::create_dir_all(&dir).unwrap();
+            let files = Self(dir);
+            mode(&files.0, 0o700);
+            files.write("authkey", &[7; 2_048]);
+            files.write("authkey.sha1", format!("{}\n", hexadecimal(&Sha1::digest([7; 2_048]))).as_bytes());
+            files
+        }
+
+        fn write(&self, name: &str, bytes: &[u8]) {
+            fs::write(self.0.join(name), bytes).unwrap();
+            mode(&self.0.join(name), 0o600);
+        }
+
+        fn said(&self) -> String {
+            load_auth(&self.0).unwrap_err().to_string()
+        }
+    }
+
+    impl Drop for Files {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn mode(path: &Path, mode: u32) {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn good_files_are_loaded_and_not_shown() {
+        let files = Files::new("good");
+        let key = load_auth(&files.0).unwrap();
+        assert_eq!(key.bytes(), [7; 2_048]);
+        assert_eq!(format!("{key:?}"), "AuthKey(2048 bytes)");
+        assert!(auth_faults(&files.0, "root").is_empty() || users::get_effective_uid() != 0);
+        // Without a newline, and in capitals.
+        files.write("authkey.sha1", hexadecimal(&Sha1::digest([7; 2_048])).to_uppercase().as_bytes());
+        assert!(load_auth(&files.0).is_ok());
+    }
+
+    #[test]
+    fn every_fault_names_the_file_and_the_remedy() {
+        let files = Files::new("faults");
+        let (key, digest) = (files.0.join("authkey"), files.0.join("authkey.sha1"));
+        for open in [0o644, 0o640, 0o604, 0o610] {
+            mode(&key, open);
+            assert!(files.said().contains(&format!("has mode {open:04o}")), "{}", files.said());
+            assert!(files.said().ends_with(&format!("chmod 600 {}", key.display())));
+        }
+        mode(&key, 0o600);
+        mode(&digest, 0o620);
+        assert!(files.said().contains("authkey.sha1 has mode 0620"));
+        files.write("authkey.sha1", b"not a digest\n");
+        assert!(files.said().contains("40 hexadecimal characters") && files.said().contains("sha1sum"));
+        files.write("authkey.sha1", format!("{}\n", "0".repeat(40)).as_bytes());
+        assert!(files.said().contains("is not the SHA-1 of"));
+        fs::remove_file(&digest).unwrap();
+        assert!(files.said().contains("authkey.sha1 does not exist; make it with: sha1sum"));
+        for size in [0, 31, MAX_KEY + 1, MAX_KEY * 2] {
+            files.write("authkey", &vec![1; size]);
+            assert!(files.said().contains("authkey.sha1 does not exist"));
+            assert!(
+                load(&files.0, &[0, users::get_effective_uid()]).unwrap_err().iter().any(|fault| matches!(fault, AuthFault::Size { .. })),
+                "{size}"
+            );
+        }
+        fs::remove_file(&key).unwrap();
+        assert!(files.said().contains("dd if=/dev/urandom bs=1024 count=2"));
+        fs::create_dir(&key).unwrap();
+        assert!(files.said().contains("is no regular file"));
+        fs::remove_dir(&key).unwrap();
+        symlink("/dev/zero", &key).unwrap();
+        assert!(files.said().contains("is no regular file"));
+    }
+
+    #[test]
+    fn the_directory_counts_too() {
+        let files = Files::new("directory");
+        mode(&files.0, 0o730);
+        assert!(files.said().contains("others than its owner may replace the files in it"));
+        mode(&files.0, 0o750);
+        assert!(load_auth(&files.0).is_ok());
+        assert!(load_auth(&files.0.join("none")).unwrap_err().to_string().contains("mkdir -pv"));
+        assert!(load_auth(&files.0.join("authkey")).unwrap_err().to_string().contains("is no directory"));
+    }
+
+    #[test]
+    fn a_stranger_may_not_own_the_files() {
+        let files = Files::new("owner");
+        if users::get_effective_uid() != 0 {
+            // Only root can give files away: what can be seen without is that a foreign owner is refused.
+            let faults = load(&files.0, &[u32::MAX - 1]).unwrap_err();
+            assert!(matches!(faults[0], AuthFault::Owner { .. }));
+            return;
+        }
+        std::os::unix::fs::chown(files.0.join("authkey"), Some(4_242), None).unwrap();
+        assert!(files.said().contains("belongs to user id 4242"));
+        assert!(load(&files.0, &[0, 4_242]).is_ok());
+    }
+}

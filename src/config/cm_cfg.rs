@@ -202,7 +202,12 @@ fn resource(kind: Kind, statement: Raw<'_>, findings: &mut Findings<'_>) -> Opti
         }
         findings.error(
             statement.span(),
-            format!("the {} `{}` has {count} fields, where {fewest} or {most} are expected", keys::noun(kind), nickname.text),
+            format!(
+                "the {} `{}` has {count} field{}, where {fewest} or {most} are expected",
+                keys::noun(kind),
+                nickname.text,
+                if count == 1 { "" } else { "s" }
+            ),
             help,
         );
         return Some(ResourceDraft { kind, nickname, fields: None });
@@ -253,7 +258,7 @@ mod tests {
                 "ERROR: t:6:1: this line is not `key = value`",
                 "ERROR: t:7:1: there is no key before the `=`",
                 "ERROR: t:8:1: a section name ends with `]`",
-                "ERROR: t:10:1: the service `a` has 1 fields, where 2 or 3 are expected",
+                "ERROR: t:10:1: the service `a` has 1 field, where 2 or 3 are expected",
                 "ERROR: t:11:1: the service has no nickname",
                 "ERROR: t:12:1: the service `a` has 4 fields, where 2 or 3 are expected",
             ]

@@ -53,13 +53,19 @@ use super::{
 
 type Item<'a, 'i> = (&'a Spanned<DeString<'i>>, &'a Spanned<DeValue<'i>>);
 
-/// Reads the tables of a cm.toml. What cannot be read is reported and left out.
-pub(super) fn read(source: &Source, findings: &mut Findings<'_>) -> Draft {
+/// Reads the tables of a cm.toml. What cannot be read is reported and left out; `None` when nothing else can be
+/// judged then.
+pub(super) fn read(source: &Source, findings: &mut Findings<'_>) -> Option<Draft> {
     let mut draft = Draft::default();
     let (document, errors) = DeTable::parse_recoverable(source.text());
+    let broken = errors.iter().filter_map(toml::de::Error::span).any(|at| source.line_text(span(at)).trim_start().starts_with('['));
     for error in errors {
         let message = format!("not TOML: {}", error.message().replace('\n', "; "));
         findings.error(error.span().map(span).unwrap_or_default(), message, "");
+    }
+    if broken {
+        // Behind a header that cannot be read everything lands in the wrong table: what is said of it would be wrong too.
+        return None;
     }
     for (key, value) in in_file_order(document.get_ref()) {
         let name: &str = key.get_ref();
@@ -77,7 +83,7 @@ pub(super) fn read(source: &Source, findings: &mut Findings<'_>) -> Draft {
             unknown_table(key, findings);
         }
     }
-    draft
+    Some(draft)
 }
 
 fn unknown_table(key: &Spanned<DeString<'_>>, findings: &mut Findings<'_>) {
@@ -95,7 +101,7 @@ fn nodes(value: &Spanned<DeValue<'_>>, draft: &mut Draft, findings: &mut Finding
         findings.error(span(value.span()), "`node` is one table", "write each node as [[node]], with two brackets");
         return;
     };
-    for node in array.iter() {
+    for node in array {
         if let Some(table) = table(node, "[[node]]", findings) {
             draft.nodes.push(NodeDraft { header: span(node.span()), entries: entries(table, Lines::One, findings) });
         }
@@ -168,7 +174,11 @@ fn scalar(key: &str, value: &Spanned<DeValue<'_>>, lines: Lines, findings: &mut 
 fn table<'a, 'i>(value: &'a Spanned<DeValue<'i>>, what: &str, findings: &mut Findings<'_>) -> Option<&'a DeTable<'i>> {
     let table = value.get_ref().as_table();
     if table.is_none() {
-        findings.error(span(value.span()), format!("a {} stands where the table {what} belongs", value.get_ref().type_str()), "");
+        findings.error(
+            span(value.span()),
+            format!("the value is of type {}, where the table {what} belongs", value.get_ref().type_str()),
+            "",
+        );
     }
     table
 }

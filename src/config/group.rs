@@ -49,3 +49,62 @@ pub fn group(nodes: &[NodeConfig], resources: &[Resource]) -> Vec<Group> {
     }
     groups
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::parse_cfg;
+
+    fn titles(text: &str) -> Vec<String> {
+        let config = parse_cfg("t", text).unwrap_or_else(|report| panic!("{report}")).config;
+        config
+            .groups
+            .iter()
+            .map(|group| {
+                format!("{} on {}", group.title(&config), group.candidates.iter().map(|id| config.name(*id)).collect::<Vec<_>>().join(" "))
+            })
+            .collect()
+    }
+
+    const RESOURCES: &str =
+        "[CM_CRONTABS]\nj, /x/j, /etc/cron.d\n[CM_IPADDRS]\ny, 10.1.0.2, 24, eth0\nx, 10.1.0.1, 24, eth0\n[CM_SERVICES]\nw, httpd\n";
+
+    fn node(name: &str, number: u8, lines: &str) -> String {
+        format!("[CM_NODE]\nnodename={name}\nhostname={name}\nkeep_alive_ip=10.0.0.{number}\n{lines}\n")
+    }
+
+    #[test]
+    fn the_same_candidates_move_together_in_start_order() {
+        let text = RESOURCES.to_owned()
+            + &node("c", 3, "node_backup_floating_ip_addrs = a:x, a:y\nnode_backup_services = a:w")
+            + &node("a", 1, "node_crontabs = j\nnode_floating_ip_addrs = x, y\nnode_services = w")
+            + &node("b", 2, "node_backup_services = a:w\nnode_backup_floating_ip_addrs = a:y\nnode_backup_crontabs = a:j");
+        // Candidates in the order of the file, whoever is named first; members by kind, then order of the sections.
+        assert_eq!(titles(&text), ["a:y+w on a c b", "a:x on a c", "a:j on a b"]);
+    }
+
+    #[test]
+    fn a_single_candidate_stands_by_itself() {
+        let text = RESOURCES.to_owned() + &node("a", 1, "node_crontabs = j\nnode_floating_ip_addrs = x, y\nnode_services = w");
+        assert_eq!(titles(&text), ["a:y on a", "a:x on a", "a:w on a", "a:j on a"]);
+    }
+
+    #[test]
+    fn every_assignment_is_in_one_group_and_ids_do_not_depend_on_the_order_of_the_file() {
+        let nodes = [
+            node("a", 1, "node_floating_ip_addrs = x\nnode_services = w"),
+            node("b", 2, "node_floating_ip_addrs = y\nnode_services = w\nnode_backup_floating_ip_addrs = a:x"),
+            node("c", 3, "node_backup_floating_ip_addrs = a:x, b:y\nnode_crontabs = j"),
+        ];
+        let ids = |order: [usize; 3]| {
+            let text = RESOURCES.to_owned() + &order.map(|index| nodes[index].clone()).concat();
+            let config = parse_cfg("t", &text).unwrap().config;
+            let assigned: usize = config.nodes.iter().map(|node| node.primary.len()).sum();
+            assert_eq!(config.groups.iter().map(|group| group.assignments.len()).sum::<usize>(), assigned);
+            let mut ids: Vec<GroupId> = config.groups.iter().map(|group| group.id).collect();
+            ids.sort_unstable();
+            ids
+        };
+        assert_eq!(ids([0, 1, 2]), ids([2, 0, 1]));
+    }
+}

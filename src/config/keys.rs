@@ -245,7 +245,8 @@ pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
     if length > LONGEST {
         return None;
     }
-    let mut limit = length.max(3) / 3;
+    // One letter for another is no typing mistake in a word of one letter.
+    let mut limit = if length < 2 { 0 } else { length.max(3) / 3 };
     let mut best = None;
     for candidate in candidates {
         if candidate.len().abs_diff(word.len()) > limit * 4 {

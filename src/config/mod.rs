@@ -4,7 +4,9 @@
 //! Owns the formats, the defaults, the findings and their display. Never starts, stops or sends anything, and writes
 //! nothing but the template that `--check-config` puts where a configuration is missing.
 
+mod advice;
 mod auth;
+mod check;
 mod cm_cfg;
 mod cm_toml;
 mod conflicts;
@@ -19,6 +21,7 @@ mod resolve;
 mod resource;
 mod server;
 mod source;
+mod template;
 mod words;
 
 use std::{path::Path, sync::Arc};
@@ -26,11 +29,13 @@ use std::{path::Path, sync::Arc};
 use crate::model::Config;
 
 pub use auth::{AuthFault, AuthKey, auth_faults, load_auth, load_auth_for};
+pub use check::{CheckReport, check, this_node};
 pub use finding::{Finding, Place, Report, Severity, render};
 pub use group::group;
 pub use resolve::MAX_NODES;
 pub use server::default_options;
 pub use source::MAX_FILE;
+pub use template::{CFG_TEMPLATE, TOML_TEMPLATE, write_template};
 
 use draft::Draft;
 use finding::Findings;
@@ -66,7 +71,7 @@ fn is_toml(path: &Path) -> bool {
 /// # Errors
 /// All faults of the text at once.
 pub fn parse_cfg(name: &str, text: &str) -> Result<Loaded, Report> {
-    parse(name, Format::Cfg, text, cm_cfg::read)
+    parse(name, Format::Cfg, text, |source, findings| Some(cm_cfg::read(source, findings)))
 }
 
 /// Reads the text of a cm.toml; `name` is what findings call it.
@@ -77,10 +82,10 @@ pub fn parse_toml(name: &str, text: &str) -> Result<Loaded, Report> {
     parse(name, Format::Toml, text, cm_toml::read)
 }
 
-fn parse(name: &str, format: Format, text: &str, read: impl FnOnce(&Source, &mut Findings<'_>) -> Draft) -> Result<Loaded, Report> {
+fn parse(name: &str, format: Format, text: &str, read: impl FnOnce(&Source, &mut Findings<'_>) -> Option<Draft>) -> Result<Loaded, Report> {
     let source = Source::new(name, format, text);
     let mut findings = Findings::new(&source);
-    let draft = read(&source, &mut findings);
+    let Some(draft) = read(&source, &mut findings) else { return Err(Report { findings: findings.finish() }) };
     let settings = server::read(&draft.server, &mut findings);
     let nodes = draft.nodes.iter().filter_map(|node| node::read(node, &mut findings)).collect();
     let resources = draft

@@ -185,6 +185,10 @@ impl<'a> Names<'a> {
             findings.error(text.span, format!("the backup entry `{}` names no home node", text.text), help);
             return None;
         };
+        if nickname.is_empty() {
+            findings.error(text.span, format!("the backup entry `{}` names no resource", text.text), "write it as home:nickname");
+            return None;
+        }
         let home_span = Span { start: text.span.start, end: text.span.end.min(text.span.start + home.len()) };
         let nickname_span = Span { start: text.span.end.saturating_sub(nickname.len()).max(text.span.start), end: text.span.end };
         let Some(&home_id) = self.nodes.get(home) else {

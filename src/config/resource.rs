@@ -190,7 +190,7 @@ impl Reader<'_> {
         if ip.is_none() {
             findings.error(
                 span,
-                format!("the address of {} is `{written}`, which is not an IP address", self.what()),
+                format!("`{written}` is not an IP address, as {} needs one", self.what()),
                 "write it like 192.168.1.10 or 2001:db8::10",
             );
         }

@@ -80,6 +80,12 @@ impl Source {
         self.lines.partition_point(|&start| start <= span.start).max(1)
     }
 
+    /// The line of the beginning of a span.
+    pub(super) fn line_text(&self, span: Span) -> &str {
+        let line = self.line(span);
+        &self.text[self.lines[line - 1]..self.lines.get(line).map_or(self.text.len(), |next| next - 1)]
+    }
+
     /// A span as a place to show. Any span is accepted: it is cut to the text, to characters and to one line.
     pub(super) fn place(&self, span: Span) -> Place {
         let line = self.line(span);

@@ -1,4 +1,4 @@
-//! The questions of [`client`](super::client) for callers that have nothing else to do: the command line. Not to be called
+//! The questions of [`client`] for callers that have nothing else to do: the command line. Not to be called
 //! from asynchronous code.
 
 use std::{net::SocketAddr, path::Path, time::Duration};

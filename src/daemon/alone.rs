@@ -6,10 +6,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use futures_util::future::join_all;
 use tracing::warn;
 
-use super::{
-    cluster_thread::{Mail, Mailbox},
-    executor::Shared,
-};
+use super::executor::Shared;
 use crate::model::{Address, Event, Group, Interface, Spec};
 
 /// How long an address is asked for: RFC 5227 takes seconds, a cluster that fails over cannot.
@@ -26,12 +23,7 @@ pub async fn check(shared: Arc<Shared>) {
             false
         }
     };
-    answer(&shared.mailbox, clear);
-}
-
-fn answer(mailbox: &Mailbox, clear: bool) {
-    // The cluster thread has ended: so has the daemon.
-    drop(mailbox.post(Mail::Event(Event::Alone { clear })));
+    shared.mailbox.tell(Event::Alone { clear });
 }
 
 async fn faults(shared: &Shared) -> Vec<String> {

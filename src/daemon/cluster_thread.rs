@@ -84,6 +84,13 @@ impl Mailbox {
         self.bell.write(1).map(drop).map_err(|_| Ended)
     }
 
+    /// Puts an event before the core. When the cluster thread has ended so has the daemon, and nobody is left to hear it.
+    pub fn tell(&self, event: Event) {
+        if self.post(Mail::Event(event)).is_err() {
+            debug!("the cluster thread has ended");
+        }
+    }
+
     /// What the core knows now.
     ///
     /// # Errors

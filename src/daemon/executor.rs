@@ -11,19 +11,17 @@ use tokio::{
     sync::{broadcast, watch},
     time::{Instant, sleep, sleep_until},
 };
-use tracing::{debug, error, info, warn};
+use tracing::{error, info, warn};
 
 use super::{
     board::Board,
-    cluster_thread::{Mail, Mailbox},
+    cluster_thread::Mailbox,
     lifetime::Lifetimes,
     orders::{Order, Slot},
 };
 use crate::{
     drivers::{AddressEvent, Condition, DriverError, Drivers},
-    model::{
-        Activity, Address, Assignment, Config, Event, Generation, Group, Kind, NodeConfig, Outcome, Resource, Spec, StopReason, Time,
-    },
+    model::{Activity, Address, Assignment, Config, Event, Generation, Group, Kind, NodeConfig, Outcome, Resource, Spec, StopReason, Time},
     sys::clock,
 };
 
@@ -139,10 +137,7 @@ impl Worker {
     }
 
     fn report(&self, generation: Generation, outcome: Outcome) {
-        let event = Event::Done { group: self.group.id, generation, outcome };
-        if self.shared.mailbox.post(Mail::Event(event)).is_err() {
-            debug!("group {}: nobody is left to hear that it {outcome:?}", self.title);
-        }
+        self.shared.mailbox.tell(Event::Done { group: self.group.id, generation, outcome });
     }
 
     async fn up(&self, generation: Generation) {
@@ -327,8 +322,7 @@ impl Worker {
     }
 
     fn announce(&self) {
-        let addresses: Vec<Address> =
-            locked(&self.held).keys().filter_map(|position| self.members[*position].address().cloned()).collect();
+        let addresses: Vec<Address> = locked(&self.held).keys().filter_map(|position| self.members[*position].address().cloned()).collect();
         self.shared.drivers.addresses().announce(&addresses);
     }
 

@@ -5,10 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use tokio::sync::{broadcast, mpsc};
 use tracing::{info, warn};
 
-use super::{
-    cluster_thread::{Mail, Mailbox},
-    executor::Shared,
-};
+use super::executor::Shared;
 use crate::{
     drivers::AddressEvent,
     model::{Address, Config, Event, GroupId, NodeId, Spec},
@@ -21,7 +18,7 @@ pub async fn follow(shared: Arc<Shared>, mut events: mpsc::Receiver<AddressEvent
         for (group, address) in groups {
             if let Err(fault) = shared.drivers.addresses().check_link(address).await {
                 warn!("{device} cannot carry addresses now: {fault}");
-                tell(&shared.mailbox, *group, false);
+                shared.mailbox.tell(Event::Fitness { group: *group, able: false });
             }
         }
     }
@@ -38,17 +35,12 @@ pub async fn follow(shared: Arc<Shared>, mut events: mpsc::Receiver<AddressEvent
         if let Some(groups) = device.and_then(|device| devices.get(device)) {
             info!("link of {} is {}", device.map_or("", String::as_str), if able { "up" } else { "down" });
             for (group, _) in groups {
-                tell(&shared.mailbox, *group, able);
+                shared.mailbox.tell(Event::Fitness { group: *group, able });
             }
         }
         // Without a group that listens there is nobody to hear it.
         drop(to_groups.send(event));
     }
-}
-
-fn tell(mailbox: &Mailbox, group: GroupId, able: bool) {
-    // The cluster thread has ended: so has the daemon.
-    drop(mailbox.post(Mail::Event(Event::Fitness { group, able })));
 }
 
 /// The groups with an address on each device, with one such address.

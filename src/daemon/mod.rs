@@ -44,7 +44,7 @@ use self::{
 };
 use crate::{
     cluster::{Node, Start},
-    config::{AuthFault, AuthKey, load_auth},
+    config::{AuthFault, AuthKey, Finding, load_auth, this_node},
     control::{ControlError, Handler, LocalServer, RemoteServer},
     drivers::{DriverError, Drivers, Settings},
     model::{BootId, Config, Event, NodeConfig, Order, Transport},
@@ -65,27 +65,19 @@ const LEAVE_GRACE: Duration = Duration::from_secs(5);
 pub struct RunOptions {
     /// `--nodename`: this node, instead of the one whose hostname is `uname -n`.
     pub nodename: Option<String>,
+    /// Flags that go before what the file says of the log.
+    pub log: logs::Overrides,
 }
 
 /// Why the daemon did not start, or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
-    /// This host is not in the file.
-    #[error("this host is {hostname:?} (uname -n), which no [CM_NODE] has as its hostname: {known}. Correct the file, or say which node this is with --nodename=NAME")]
-    NotAMember {
-        /// `uname -n`.
-        hostname: String,
-        /// The hostnames of the file.
-        known: String,
-    },
-    /// `--nodename` names none.
-    #[error("--nodename={nodename}: the configuration has no such node, only {known}")]
-    UnknownNode {
-        /// As given.
-        nodename: String,
-        /// The nodes of the file.
-        known: String,
-    },
+    /// This host, or the node named, is not in the file.
+    #[error("{}{}", .0.message, .0.help.as_ref().map(|help| format!("; {help}")).unwrap_or_default())]
+    NotAMember(Box<Finding>),
+    /// The log cannot be started.
+    #[error(transparent)]
+    Log(#[from] logs::LogError),
     /// The auth files are not fit for use.
     #[error(transparent)]
     Auth(#[from] AuthFault),
@@ -121,9 +113,10 @@ pub enum DaemonError {
 /// # Errors
 /// What kept it from starting, as a sentence for the operator.
 pub fn run(config: Arc<Config>, options: &RunOptions) -> Result<(), DaemonError> {
-    let node = own_node(&config, options.nodename.as_deref())?.clone();
+    let node = this_node(&config, options.nodename.as_deref()).map_err(DaemonError::NotAMember)?.clone();
     let authkey = Arc::new(load_auth(&config.server.auth_dir)?);
     let pid_file = PidFile::take(&config.server)?;
+    let log = logs::start(&config.server.log, &config.server.service_name, &config.server.log_dir, &options.log)?;
     let notify = Notify::from_environment().map_err(system("use the service manager's socket"))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -135,6 +128,10 @@ pub fn run(config: Arc<Config>, options: &RunOptions) -> Result<(), DaemonError>
     // A stuck child or mount must not keep the process from ending.
     runtime.shutdown_timeout(Duration::from_millis(200));
     drop(pid_file);
+    if let Err(fault) = &ended {
+        error!("{fault}");
+    }
+    drop(log);
     ended
 }
 
@@ -189,7 +186,13 @@ async fn serve(config: Arc<Config>, node: NodeConfig, authkey: Arc<AuthKey>, not
     let local = LocalServer::bind(&config.server.run_dir, &config.server.cluster_user, &config.server.cluster_group)?;
     let clients = tokio::spawn(local.serve(handler.clone(), quitting.clone()));
     tokio::spawn(serve_nodes(config.clone(), node.clone(), authkey, handler, quitting));
-    info!("node {} is up: {} nodes, {} groups, lease {} ms", node.name, config.nodes.len(), config.groups.len(), config.lease().as_millis());
+    info!(
+        "node {} is up: {} nodes, {} groups, lease {} ms",
+        node.name,
+        config.nodes.len(),
+        config.groups.len(),
+        config.lease().as_millis()
+    );
     tell_manager(&for_manager, Message::Ready);
 
     loop {
@@ -230,7 +233,10 @@ async fn leave(config: &Config, mailbox: &Mailbox, noticed: &mut mpsc::Receiver<
         }
     };
     if timeout(slowest + LEAVE_GRACE, left).await.is_err() {
-        error!("not everything could be stopped in {} s: leaving all the same; what still runs here may be started elsewhere", slowest.as_secs());
+        error!(
+            "not everything could be stopped in {} s: leaving all the same; what still runs here may be started elsewhere",
+            slowest.as_secs()
+        );
     } else {
         info!("left the cluster");
     }
@@ -265,20 +271,9 @@ async fn serve_nodes(config: Arc<Config>, node: NodeConfig, authkey: Arc<AuthKey
 /// Random bytes for what must not be guessed or repeated.
 fn random<const N: usize>() -> Result<[u8; N], DaemonError> {
     let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|error| DaemonError::System { what: "draw random numbers", source: io::Error::other(error.to_string()) })?;
+    getrandom::fill(&mut bytes)
+        .map_err(|error| DaemonError::System { what: "draw random numbers", source: io::Error::other(error.to_string()) })?;
     Ok(bytes)
-}
-
-fn own_node<'a>(config: &'a Config, nodename: Option<&str>) -> Result<&'a NodeConfig, DaemonError> {
-    let list = |name: fn(&NodeConfig) -> &str| config.nodes.iter().map(name).collect::<Vec<_>>().join(", ");
-    if let Some(nodename) = nodename {
-        let node = config.nodes.iter().find(|node| node.name == nodename);
-        return node.ok_or_else(|| DaemonError::UnknownNode { nodename: nodename.to_owned(), known: list(|node| &node.name) });
-    }
-    let hostname = nix::unistd::gethostname().map_err(|errno| DaemonError::System { what: "read the host name", source: errno.into() })?;
-    let hostname = hostname.to_string_lossy().into_owned();
-    let node = config.nodes.iter().find(|node| node.hostname == hostname);
-    node.ok_or_else(|| DaemonError::NotAMember { hostname, known: list(|node| &node.hostname) })
 }
 
 /// Keys that are understood, but whose work is not done yet, must not pass in silence.
@@ -325,4 +320,3 @@ fn tell_manager(notify: &Notify, message: Message<'_>) {
 fn system(what: &'static str) -> impl Fn(io::Error) -> DaemonError {
     move |source| DaemonError::System { what, source }
 }
-

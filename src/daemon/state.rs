@@ -108,7 +108,8 @@ pub fn note_longest_lease(spool_dir: &Path, lease: Duration) -> Result<(), State
     let path = file(spool_dir);
     let new = path.with_extension("new");
     let write = || {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW).open(&new)?;
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW).open(&new)?;
         writeln!(file, "{}", lease.as_micros())?;
         file.sync_all()?;
         fs::rename(&new, &path)?;

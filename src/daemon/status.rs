@@ -1,7 +1,6 @@
 //! Answers to clients and to other nodes: what this node runs, how it sees the cluster, what the others say.
 
 use std::{
-    collections::BTreeMap,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -14,8 +13,8 @@ use crate::{
     cluster::{GroupView, Phase, Wait},
     control::client,
     model::{
-        Activity, Assignment, ClusterReport, Driver, Group, GroupReport, MemberReport, NodeConfig, NodeId, NodeReport, QuorumReport, Request,
-        Resource, ResourceReport, Response, Spec, Time,
+        Activity, Assignment, ClusterReport, Driver, Group, GroupReport, MemberReport, NodeConfig, NodeId, NodeReport, QuorumReport,
+        Request, Resource, ResourceReport, Response, Spec, Time,
     },
     sys::clock,
 };
@@ -116,7 +115,12 @@ impl Status {
             },
             groups: groups.iter().map(|(group, view)| self.group_report(group, view, look.at)).collect(),
             resources,
-            dropped: look.dropped.iter().filter(|(_, dropped)| *dropped > 0).map(|(reason, dropped)| ((*reason).to_owned(), *dropped)).collect(),
+            dropped: look
+                .dropped
+                .iter()
+                .filter(|(_, dropped)| *dropped > 0)
+                .map(|(reason, dropped)| ((*reason).to_owned(), *dropped))
+                .collect(),
         }
     }
 
@@ -155,6 +159,7 @@ impl Status {
             }
             (Phase::Down, Some(Wait::Unable)) => "it failed on this node".to_owned(),
             (Phase::Down, Some(Wait::NoQuorum)) => "no quorum: a majority of voters is not in touch".to_owned(),
+            (Phase::Down, Some(Wait::Silent { until })) => format!("this node has just started and waits for another {}", in_ms(until)),
             (Phase::Down, Some(Wait::OwnedBy(node))) => format!("{} owns it", name(node)),
             (Phase::Down, Some(Wait::LeaseRuns { holder, until })) => {
                 format!("the lease of {} runs for another {}", name(holder), in_ms(until))
@@ -206,4 +211,3 @@ fn what(spec: &Spec) -> String {
 fn count(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
-

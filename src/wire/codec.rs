@@ -3,7 +3,7 @@
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::model::{
-    Ack, AssignmentId, Claims, Definition, Entry, Fingerprint, GroupId, Heartbeat, Message, NodeId, NodeState, Refusal, Tag, Version, Want,
+    Ack, AssignmentId, Claims, Definition, Entry, Fingerprint, GroupId, Heartbeat, Message, NodeState, Refusal, Tag, Version, Want,
 };
 
 /// Kind and length.

@@ -34,7 +34,7 @@ pub enum WireError {
         limit: usize,
     },
     /// Not sealed under our authkey, or altered.
-    #[error("the seal does not match: /etc/drcm/.auth/authkey differs between the two nodes, or the bytes were altered")]
+    #[error("the seal does not match: the authkey files of the two nodes differ, or the bytes were altered")]
     BadSeal,
     /// The other side speaks a version that cannot be read here.
     #[error("the other node speaks protocol version {theirs}, this one {ours}: update the older one")]

@@ -303,6 +303,8 @@ impl Node {
 fn longest_lease(config: &Config) -> Duration {
     match config.server.takeover {
         Takeover::Prompt => config.lease(),
-        Takeover::Strict => config.lease() + config.server.stop_timeout,
+        // The holder gives up the drift margin of the whole lease. What `stop_timeout` costs it must not come out of T, which
+        // may be much shorter.
+        Takeover::Strict => config.lease() + config.server.stop_timeout + drift_margin(config.server.stop_timeout),
     }
 }
