@@ -26,6 +26,5 @@ pub mod daemon;
 pub mod drivers;
 pub mod lab;
 pub mod model;
-#[expect(unsafe_code, reason = "the kernel and libc are reached from this room alone")]
 pub mod sys;
 pub mod wire;

@@ -1,9 +1,12 @@
 //! Runs the node that this machine is, until it is told to leave.
 
-use std::{path::Path, sync::Arc};
+use std::path::Path;
 
 use super::{CliError, Exit, arguments::LogArguments, output::complain};
-use crate::{config, daemon};
+use crate::{
+    config,
+    daemon::{self, RunOptions},
+};
 
 /// Reads the configuration, puts the flags before it, and becomes the daemon.
 ///
@@ -14,9 +17,7 @@ pub fn run(file: &Path, nodename: Option<&str>, log: &LogArguments) -> Result<Ex
     if !loaded.findings.is_empty() {
         complain(&config::render(&loaded.findings));
     }
-    let mut config = Arc::unwrap_or_clone(loaded.config);
-    log.apply(&mut config.server);
-    let options = daemon::RunOptions { nodename: nodename.map(str::to_owned) };
-    daemon::run(Arc::new(config), &options).map_err(|error| CliError::Daemon(Box::new(error)))?;
+    let options = RunOptions { nodename: nodename.map(str::to_owned), log: log.overrides(&loaded.config.server.log) };
+    daemon::run(loaded.config, &options).map_err(|error| CliError::Daemon(Box::new(error)))?;
     Ok(Exit::Good)
 }
