@@ -76,6 +76,12 @@ pub enum Task {
         #[command(flatten)]
         log: LogArguments,
     },
+    /// Watch three nodes on this machine take over from each other (root, or user namespaces; a minute)
+    Demo {
+        /// The drcm_server to run, instead of the one beside this program
+        #[arg(long, value_name = "FILE")]
+        server: Option<PathBuf>,
+    },
 }
 
 #[cfg(test)]
