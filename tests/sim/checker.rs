@@ -11,7 +11,7 @@ use super::{
 };
 
 /// Lists of one node that are remembered: acks name a list by number.
-const LISTS: usize = 256;
+const LISTS: usize = 4096;
 
 /// One list of claims as its node published it.
 #[derive(Clone, Debug)]
