@@ -135,10 +135,15 @@ impl World {
         }
     }
 
-    /// Drivers are quick again: what they are at will be done soon.
+    /// Drivers are well again: what they are at will be done soon.
     pub fn hurries(&mut self, node: usize) {
         for group in 0..self.setup.groups.len() {
-            if let Some(next) = self.hosts[node].jobs[group].next {
+            if let Some(mut next) = self.hosts[node].jobs[group].next {
+                if let What::Finish { outcome, .. } = &mut next
+                    && *outcome == Outcome::StartFailed
+                {
+                    *outcome = Outcome::Started;
+                }
                 let soon = self.random.random_range(0..MILLISECOND);
                 self.queue.push(self.now + soon, next);
             }

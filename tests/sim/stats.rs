@@ -171,6 +171,10 @@ impl World {
             return;
         }
         let outage = self.now - watch.since;
+        let far = outage > 2 * span(self.longest_lease_now()) && outage > 300 * MILLISECOND;
+        if far && std::env::var("DRCM_SIM_FAR").is_ok() {
+            println!("seed {} at {}: {watch:?} took {outage}", self.setup.seed, self.now);
+        }
         self.stats.outages[watch.cause as usize].push(outage);
         self.stats.relative[watch.cause as usize].push(outage * 1_000_000 / span(self.longest_lease_now()).max(1));
     }
