@@ -306,15 +306,19 @@ impl World {
     fn takes_group_down(&mut self, node: usize, group: usize) {
         let members = self.setup.groups[group].members;
         for assignment in (0..self.setup.assignments).filter(|assignment| members >> assignment & 1 == 1) {
-            self.takes_down(node, assignment);
+            if self.takes_down(node, assignment) {
+                self.given_up(node, group, assignment);
+            }
         }
     }
 
-    fn takes_down(&mut self, node: usize, assignment: usize) {
-        if self.hosts[node].presence[assignment].take().is_some() {
+    /// Takes one assignment down; false when it was down.
+    fn takes_down(&mut self, node: usize, assignment: usize) -> bool {
+        let was_up = self.hosts[node].presence[assignment].take().is_some();
+        if was_up {
             self.log(|| format!("n{node} has assignment {assignment} inactive"));
             self.checker.deactivate(node, assignment);
-            self.given_up(node, assignment);
         }
+        was_up
     }
 }

@@ -171,7 +171,7 @@ impl World {
             return;
         }
         let outage = self.now - watch.since;
-        let far = outage > 2 * span(self.longest_lease_now()) && outage > 300 * MILLISECOND;
+        let far = outage > span(self.longest_lease_now()) * 12 / 10 + 10 * MILLISECOND;
         if far && std::env::var("DRCM_SIM_FAR").is_ok() {
             println!("seed {} at {}: {watch:?} took {outage}", self.setup.seed, self.now);
         }
@@ -179,11 +179,11 @@ impl World {
         self.stats.relative[watch.cause as usize].push(outage * 1_000_000 / span(self.longest_lease_now()).max(1));
     }
 
-    /// An assignment is no longer active.
-    pub fn given_up(&mut self, node: usize, assignment: usize) {
-        // Of an owner that is well, by its own doing: a planned move begins.
-        let planned = self.schedule.is_single() && self.runs(node) && self.stats.watches[assignment].is_none() && self.timings_fit();
-        if planned && self.has_other_candidate(assignment, node) && self.plans_move(node, assignment) {
+    /// An assignment is no longer active, because its group has been stopped.
+    pub fn given_up(&mut self, node: usize, group: usize, assignment: usize) {
+        // Of an owner that is well, by its own doing, in an undisturbed network: a planned move begins.
+        let planned = self.schedule.is_single() && self.hosts[node].moving >> group & 1 == 1 && !self.network.is_disturbed();
+        if planned && self.timings_fit() && self.stats.watches[assignment].is_none() && self.has_other_candidate(assignment, node) {
             let number = self.token();
             self.stats.watches[assignment] = Some(Watch { number, cause: Outage::Planned, since: self.now, from: node });
         }

@@ -606,12 +606,6 @@ impl World {
         self.dispatch(node, Event::Alone { clear });
     }
 
-    /// Whether an assignment goes down because its group is moved by plan.
-    pub fn plans_move(&self, node: usize, assignment: usize) -> bool {
-        (0..self.setup.groups.len())
-            .any(|group| self.setup.groups[group].members >> assignment & 1 == 1 && self.hosts[node].moving >> group & 1 == 1)
-    }
-
     /// A daemon that was told to leave is done.
     fn has_left(&mut self, node: usize) {
         self.log(|| format!("n{node} has left"));
