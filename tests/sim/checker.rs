@@ -220,7 +220,9 @@ impl Checker {
     pub fn ordered(&mut self, node: usize, group: usize, generation: Generation) -> Result<(), String> {
         let slot = node * self.groups.len() + group;
         match self.generations[slot].replace(generation) {
-            Some(before) if before >= generation => Err(format!("node {node} used generation {generation} for group {group} after {before}")),
+            Some(before) if before >= generation => {
+                Err(format!("node {node} used generation {generation} for group {group} after {before}"))
+            }
             _ => Ok(()),
         }
     }
@@ -243,7 +245,9 @@ impl Checker {
                 return Err(format!("node {node} did not stop group {group} when its lease ended at {until:?}; it is {local:?}"));
             }
             if deadline > until {
-                return Err(format!("node {node} wants to sleep until {deadline:?}, past the end of its lease of group {group} at {until:?}"));
+                return Err(format!(
+                    "node {node} wants to sleep until {deadline:?}, past the end of its lease of group {group} at {until:?}"
+                ));
             }
             if let Some(boot) = hold.boot.filter(|_| hold.own) {
                 let slot = node * self.groups.len() + group;
@@ -289,7 +293,8 @@ impl Checker {
         let members = self.groups[group].members;
         for (other, facts) in self.groups.iter().enumerate().filter(|(_, facts)| facts.leased && facts.members & members != 0) {
             for holder in (0..self.nodes).filter(|holder| *holder != to) {
-                if let Some(grant) = self.grants[self.grant_slot(voter, holder, other)].filter(|grant| !grant.released && grant.until > now) {
+                if let Some(grant) = self.grants[self.grant_slot(voter, holder, other)].filter(|grant| !grant.released && grant.until > now)
+                {
                     return Err(format!(
                         "voter {voter} granted group {group} to node {to} while node {holder} has {} until {} ({:?})",
                         facts.id, grant.until, grant

@@ -299,7 +299,9 @@ impl World {
         self.log(|| format!("*** fault {number} ends: {:?} of n{}", fault.kind, fault.node));
         let node = fault.node;
         match fault.kind {
-            Kind::Loss | Kind::Duplication | Kind::Delay | Kind::Cut | Kind::OneWay | Kind::Partial | Kind::Split => self.network.heal(number),
+            Kind::Loss | Kind::Duplication | Kind::Delay | Kind::Cut | Kind::OneWay | Kind::Partial | Kind::Split => {
+                self.network.heal(number)
+            }
             Kind::Kill | Kind::PowerLoss | Kind::DiskLoss | Kind::NewTiming | Kind::NewLayout => {
                 if self.hosts[node].core.is_none() {
                     self.start_daemon(node);

@@ -61,10 +61,12 @@ fn run(seed: u64, length: u64, sabotage: Sabotage) -> Result<Stats, String> {
     }
     // The same again, this time with a trace.
     let (world, panic) = attempt(Trace::Tail);
-    let (setup, tail, broken) = world.map_or_else(Default::default, |world| {
-        (world.setup.describe(), world.tail(), world.failure.clone().unwrap_or_default())
-    });
-    Err(format!("{setup}\n{tail}seed {seed} broke a rule: {}\nreplay: SIM_SEED={seed} cargo nextest run --test sim --no-capture replay", panic.unwrap_or(broken)))
+    let (setup, tail, broken) =
+        world.map_or_else(Default::default, |world| (world.setup.describe(), world.tail(), world.failure.clone().unwrap_or_default()));
+    Err(format!(
+        "{setup}\n{tail}seed {seed} broke a rule: {}\nreplay: SIM_SEED={seed} cargo nextest run --test sim --no-capture replay",
+        panic.unwrap_or(broken)
+    ))
 }
 
 fn number(variable: &str) -> Option<u64> {

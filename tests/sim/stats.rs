@@ -139,7 +139,10 @@ impl World {
             }
             let number = self.token();
             self.stats.watches[assignment] = Some(Watch { number, cause, since: self.now, from: node });
-            let by = span(lease) * 103 / 100 + 2 * span(self.setup.longest_interval()).min(span(lease) / 2) + 12 * self.network.longest_trip() + 15 * MILLISECOND;
+            let by = span(lease) * 103 / 100
+                + 2 * span(self.setup.longest_interval()).min(span(lease) / 2)
+                + 12 * self.network.longest_trip()
+                + 15 * MILLISECOND;
             if by < length {
                 self.queue.push(self.now + by, What::MustBeTaken { probe: number });
             }
@@ -183,14 +186,22 @@ impl World {
     pub fn given_up(&mut self, node: usize, group: usize, assignment: usize) {
         // Of an owner that is well, by its own doing, in an undisturbed network: a planned move begins.
         let planned = self.schedule.is_single() && self.hosts[node].moving >> group & 1 == 1 && !self.network.is_disturbed();
-        if planned && self.timings_fit() && self.stats.watches[assignment].is_none() && self.has_other_candidate(assignment, node) {
+        if planned
+            && self.timings_fit()
+            && self.stats.watches[assignment].is_none()
+            && self.others_can_take_over(node)
+            && self.has_other_candidate(assignment, node)
+        {
             let number = self.token();
             self.stats.watches[assignment] = Some(Watch { number, cause: Outage::Planned, since: self.now, from: node });
         }
     }
 
-    /// A majority of voters is left without this node.
+    /// A majority of voters is left without this node, and all agree on what groups there are.
     fn others_can_take_over(&self, node: usize) -> bool {
+        if self.hosts.iter().any(|host| host.layout != self.hosts[node].layout) {
+            return false;
+        }
         let others = (0..self.setup.count().min(7)).filter(|other| *other != node && self.runs(*other)).count();
         others > self.setup.count().min(7) / 2
     }

@@ -615,7 +615,10 @@ impl World {
         for group in 0..self.setup.groups.len() {
             let facts = &self.setup.groups[group];
             let members = facts.members;
-            if facts.leased && facts.addresses && (0..self.setup.assignments).any(|a| members >> a & 1 == 1 && self.hosts[node].presence[a].is_some()) {
+            if facts.leased
+                && facts.addresses
+                && (0..self.setup.assignments).any(|a| members >> a & 1 == 1 && self.hosts[node].presence[a].is_some())
+            {
                 self.fail(format!("node {node} left while group {group} is active there"));
             }
         }
