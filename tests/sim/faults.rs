@@ -298,6 +298,7 @@ impl World {
         let fault = self.faults.ongoing.remove(at);
         self.log(|| format!("*** fault {number} ends: {:?} of n{}", fault.kind, fault.node));
         let node = fault.node;
+        self.forget_kept(node);
         match fault.kind {
             Kind::Loss | Kind::Duplication | Kind::Delay | Kind::Cut | Kind::OneWay | Kind::Partial | Kind::Split => {
                 self.network.heal(number)

@@ -154,6 +154,15 @@ impl World {
         self.stats.watches.fill(None);
     }
 
+    /// A fault ends before the owner has lost what is timed.
+    pub fn forget_kept(&mut self, node: usize) {
+        for assignment in 0..self.setup.assignments {
+            if self.checker.active(assignment) >> node & 1 == 1 {
+                self.stats.watches[assignment] = None;
+            }
+        }
+    }
+
     /// A take-over is due.
     pub fn must_be_taken(&mut self, probe: u32) {
         let late = self.stats.watches.iter().position(|watch| watch.is_some_and(|watch| watch.number == probe));
@@ -199,7 +208,8 @@ impl World {
 
     /// A majority of voters is left without this node, and all agree on what groups there are.
     fn others_can_take_over(&self, node: usize) -> bool {
-        if self.hosts.iter().any(|host| host.layout != self.hosts[node].layout) {
+        let alike = self.hosts.iter().all(|host| host.layout == self.hosts[node].layout);
+        if !alike || (0..self.setup.count()).any(|other| self.faults.slow(other)) {
             return false;
         }
         let others = (0..self.setup.count().min(7)).filter(|other| *other != node && self.runs(*other)).count();
@@ -221,7 +231,6 @@ impl World {
                         && !host.leaving
                         && host.config.nodes[*other].active
                         && (host.unfit | host.failed) >> index & 1 == 0
-                        && !self.faults.slow(*other)
                 })
         })
     }
