@@ -18,11 +18,12 @@ mod view;
 mod voter;
 
 pub use node::{Node, Start};
+pub use tenure::Phase;
 pub use verdict::Wait;
 pub use view::{GroupView, View};
 
 /// Most entries of a claims list in one message, and most refusals in one ack: keeps every message below a datagram.
-const ENTRIES_PER_MESSAGE: usize = 40;
+const ENTRIES_PER_MESSAGE: usize = 36;
 /// Most entries of a whole claims list that a peer may publish.
 const ENTRIES_PER_LIST: usize = 100_000;
 /// Most assignments in one definition message.

@@ -12,6 +12,8 @@ pub struct Facts {
     pub eligible: bool,
     pub unable: bool,
     pub quorate: bool,
+    /// This node, as a voter, may have forgotten a grant until then: so may its fellows that started with it.
+    pub silent_until: Time,
     /// 0 is home.
     pub rank: u32,
     /// A living peer claims it.
@@ -39,6 +41,11 @@ pub enum Wait {
     Unable,
     /// No majority of voters is in touch.
     NoQuorum,
+    /// The node has just started and does not vote yet.
+    Silent {
+        /// Until when.
+        until: Time,
+    },
     /// A living node claims it.
     OwnedBy(NodeId),
     /// The last owner's lease has not run out.
@@ -74,6 +81,9 @@ impl Facts {
         if !self.quorate {
             return Err(Wait::NoQuorum);
         }
+        if self.silent_until > self.now {
+            return Err(Wait::Silent { until: self.silent_until });
+        }
         if let Some(node) = self.claimed_by {
             return Err(Wait::OwnedBy(node));
         }
@@ -105,6 +115,7 @@ mod tests {
             eligible: true,
             unable: false,
             quorate: true,
+            silent_until: Time::ZERO,
             rank: 1,
             claimed_by: None,
             granted_to: None,
@@ -138,6 +149,7 @@ mod tests {
         assert_eq!(Facts { unable: true, ..home }.verdict(), Err(Wait::Unable));
         assert_eq!(Facts { quorate: false, ..home }.verdict(), Err(Wait::NoQuorum));
         assert_eq!(Facts { claimed_by: Some(NodeId(3)), ..home }.verdict(), Err(Wait::OwnedBy(NodeId(3))));
+        assert!(matches!(Facts { silent_until: Time::NEVER, ..home }.verdict(), Err(Wait::Silent { .. })));
         assert!(matches!(Facts { granted_to: Some((NodeId(3), Time::NEVER)), ..home }.verdict(), Err(Wait::LeaseRuns { .. })));
         assert!(matches!(Facts { retry_at: Time::NEVER, ..home }.verdict(), Err(Wait::Retry { .. })));
     }

@@ -232,7 +232,7 @@ mod tests {
             groups.iter().map(|group| Entry { group: *group, stance: Stance::Claims { lease_us: 1, running: false } }).collect();
         list.sort_by_key(|entry| entry.group);
         let acks = voter.answer(A.0, A.1, Tag(1), Version(1), &list, at(0));
-        assert_eq!(acks.iter().map(|ack| ack.refused.len()).collect::<Vec<_>>(), [40, 40, 20]);
+        assert_eq!(acks.iter().map(|ack| ack.refused.len()).collect::<Vec<_>>(), [36, 36, 28]);
         let mut covered = 0;
         for ack in acks {
             assert_eq!(ack.first, covered);

@@ -75,10 +75,10 @@ impl Node {
                 tenure.phase = Phase::Running;
                 self.out.push(Output::Decided(Decision::Running { group }));
             }
-            (Outcome::StartFailed, Phase::Starting) => {
+            (Outcome::StartFailed, Phase::Starting | Phase::Running) => {
                 tenure.unable = true;
                 self.out.push(Output::Decided(Decision::Unable { group }));
-                self.give_back(position, None);
+                self.release(position, None);
             }
             (Outcome::Stopped, Phase::Stopping { why }) => {
                 let next = match why {
@@ -86,23 +86,29 @@ impl Node {
                     StopReason::Leaving | StopReason::Standby => self.heir(position, now),
                     StopReason::CleanSlate | StopReason::LeaseLost | StopReason::Failed | StopReason::PairHealed => None,
                 };
-                self.give_back(position, next.map(|next| (next, now + self.lease())));
+                self.release(position, next.map(|next| (next, now + self.lease())));
             }
             (Outcome::Started | Outcome::StartFailed | Outcome::Stopped, _) => return,
         }
         self.list_changed = true;
     }
 
-    /// A group is down: its claim goes, perhaps in favour of another node.
+    /// A group has been stopped: its claim goes, perhaps in favour of another node.
+    fn release(&mut self, position: usize, handing: Option<(NodeId, Time)>) {
+        let tenure = &self.tenures[position];
+        if tenure.claim.is_some() {
+            self.out.push(Output::Decided(Decision::Released { group: tenure.group, next: handing.map(|(next, _)| next) }));
+        }
+        self.give_back(position, handing);
+    }
+
     fn give_back(&mut self, position: usize, handing: Option<(NodeId, Time)>) {
         let tenure = &mut self.tenures[position];
         tenure.phase = Phase::Down;
         tenure.handing = handing;
         tenure.handed_by = None;
         tenure.free_since = None;
-        if tenure.claim.take().is_some() {
-            self.out.push(Output::Decided(Decision::Released { group: tenure.group, next: handing.map(|(next, _)| next) }));
-        }
+        tenure.claim = None;
         self.list_changed = true;
     }
 
@@ -192,6 +198,7 @@ impl Node {
             eligible: self.eligible(),
             unable: tenure.unable,
             quorate: self.quorate(now),
+            silent_until: if self.voter.is_some() { self.silent_until } else { Time::ZERO },
             rank: tenure.rank,
             claimed_by: self.claimed_by(tenure.group, now),
             granted_to: self.voter.as_ref().and_then(|voter| voter.obstacle(self.me, self.boot, tenure.group, now)),
@@ -241,7 +248,7 @@ impl Node {
         let free_since = tenure.free_since.unwrap_or(now).max(self.silent_until);
         match (Facts { free_since, ..facts }).verdict() {
             Ok(why) => self.ask(position, why, now),
-            Err(Wait::LeaseRuns { until: at, .. } | Wait::Retry { at } | Wait::Better { at, .. }) => {
+            Err(Wait::LeaseRuns { until: at, .. } | Wait::Silent { until: at } | Wait::Retry { at } | Wait::Better { at, .. }) => {
                 let group = self.tenures[position].group;
                 self.look_again(at, Wake::Ask(group), now);
             }

@@ -1,0 +1,30 @@
+//! The command line: reads what the operator typed, fetches reports, and makes text of them.
+//!
+//! Owns the two sets of arguments (the documented flags of `drcm_server`, the subcommands of `drcm`), the console, and the
+//! text of every command. Rendering is pure and apart from fetching. Never decides anything about the cluster, and
+//! never prints a secret.
+
+pub mod arguments;
+pub mod assess;
+pub mod client;
+pub mod cm_stat;
+pub mod command;
+pub mod console;
+pub mod fetch;
+pub mod output;
+pub mod people;
+pub mod ping;
+pub mod printcfg;
+pub mod rstats;
+pub mod select;
+pub mod suggest;
+pub mod table;
+pub mod verdict;
+
+mod error;
+mod exit;
+#[cfg(test)]
+mod fixture;
+
+pub use error::CliError;
+pub use exit::Exit;

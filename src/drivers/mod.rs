@@ -1,0 +1,223 @@
+//! Probe, start and stop of each kind of resource, and the one door through which the executor asks for them.
+//!
+//! Owns how a thing is done and what the system says about it now. Never decides that it should be done, never retries a
+//! start, and remembers nothing that the system can be asked for.
+
+pub mod address;
+pub mod application;
+pub mod crontab;
+mod error;
+pub mod script;
+
+use std::{path::PathBuf, time::Duration};
+
+use tokio::sync::mpsc;
+
+use crate::model::{Assignment, Driver, FileSystem, Resource, Server, Spec, Time};
+
+pub use address::{AddressEvent, Addresses};
+pub use error::DriverError;
+
+use application::Applications;
+use script::{Scripts, Verb};
+
+/// What the system says of a resource now. That it could not be asked is an error, and means nothing about the resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// It runs, wholly.
+    Up,
+    /// Nothing of it is there.
+    Down,
+    /// Some of it is there, or not as configured: start mends it, stop clears it away.
+    Partial,
+    /// The question did not come back in time.
+    Stalled,
+}
+
+/// What drivers need of the configuration of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// `nodename` of this node.
+    pub nodename: String,
+    /// Where the `*_resource.log` files are.
+    pub log_dir: PathBuf,
+    /// Given to scripts.
+    pub run_dir: PathBuf,
+    /// Given to scripts.
+    pub spool_dir: PathBuf,
+    /// Given to scripts.
+    pub auth_dir: PathBuf,
+    /// Where the stock resource scripts are.
+    pub resource_dir: PathBuf,
+    /// Shell of applications.
+    pub bash_shell: PathBuf,
+    /// Sourced before an application's commands.
+    pub bash_rc_file: Option<PathBuf>,
+    /// Prefix of scripts when we are not root.
+    pub sudo_command: String,
+    /// umask of children.
+    pub umask: u32,
+    /// Bytes at which a `*_resource.log` is moved aside.
+    pub max_log_size: u64,
+}
+
+impl Settings {
+    /// The settings of this node of a cluster.
+    #[must_use]
+    pub fn new(server: &Server, nodename: &str) -> Self {
+        Self {
+            nodename: nodename.to_owned(),
+            log_dir: server.log_dir.clone(),
+            run_dir: server.run_dir.clone(),
+            spool_dir: server.spool_dir.clone(),
+            auth_dir: server.auth_dir.clone(),
+            resource_dir: PathBuf::from("/etc/drcm/resources"),
+            bash_shell: server.bash_shell.clone(),
+            bash_rc_file: server.bash_rc_file.clone(),
+            sudo_command: server.sudo_command.clone(),
+            umask: server.umask,
+            max_log_size: server.log.max_size,
+        }
+    }
+}
+
+/// Every driver of a daemon. Cheap to clone.
+#[derive(Clone)]
+pub struct Drivers {
+    addresses: Addresses,
+    applications: Applications,
+    scripts: Scripts,
+    settings: Settings,
+}
+
+impl Drivers {
+    /// Opens what the drivers need from the kernel, in the network namespace of the calling thread and within a tokio
+    /// runtime. The receiver tells what happens to addresses that were started and not stopped; it must be read.
+    ///
+    /// # Errors
+    /// When the kernel refuses a socket (needs CAP_NET_ADMIN and CAP_NET_RAW).
+    pub fn new(settings: Settings) -> Result<(Self, mpsc::Receiver<AddressEvent>), DriverError> {
+        let (addresses, events) = Addresses::open()?;
+        let drivers =
+            Self { addresses, applications: Applications::new(settings.clone()), scripts: Scripts::new(settings.clone()), settings };
+        Ok((drivers, events))
+    }
+
+    /// The floating addresses, for what only they can do: batches, renewals, announcements.
+    #[must_use]
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// What the system says now. Changes nothing, except that an application's ensure script, which is its only probe, may
+    /// restart what died.
+    ///
+    /// # Errors
+    /// When the system could not be asked.
+    pub async fn probe(&self, resource: &Resource, assignment: &Assignment) -> Result<Condition, DriverError> {
+        let limit = resource.options.check_timeout;
+        match (&resource.spec, &resource.driver) {
+            // The scripts of addresses and crontabs know no question; what they do can be seen without them.
+            (Spec::Address(address), Driver::Native | Driver::Script(_)) => self.addresses.probe(address).await,
+            (Spec::Crontab(crontab), Driver::Native | Driver::Script(_)) => crontab::probe(crontab).await,
+            (Spec::Application(application), Driver::Native | Driver::Script(_)) => {
+                self.applications.probe(application, assignment, limit).await
+            }
+            (Spec::FileSystem(file_system), Driver::Native | Driver::Script(_)) => script::mounted(file_system),
+            (Spec::Service(_), driver) => self.ask_script(resource, driver, Verb::Status).await,
+        }
+    }
+
+    /// Brings it up; succeeds when it is up already. `until` is the end of the lease, for what the kernel itself enforces.
+    ///
+    /// # Errors
+    /// What failed; some of it may be up.
+    pub async fn start(&self, resource: &Resource, assignment: &Assignment, until: Option<Time>) -> Result<(), DriverError> {
+        let limit = resource.options.start_timeout;
+        match (&resource.spec, &resource.driver) {
+            (Spec::Address(address), Driver::Native) => self.addresses.start(address, until).await,
+            (Spec::Crontab(crontab), Driver::Native) => crontab::start(crontab).await,
+            (Spec::Application(application), Driver::Native | Driver::Script(_)) => {
+                self.applications.start(application, assignment, limit).await
+            }
+            (Spec::Address(address), Driver::Script(script)) => {
+                self.run_script(resource, script, Verb::Start, limit).await?;
+                self.addresses.adopt(address, until);
+                Ok(())
+            }
+            (Spec::FileSystem(_) | Spec::Service(_) | Spec::Crontab(_), driver) => {
+                self.run_script(resource, &self.script_of(resource, driver), Verb::Start, limit).await
+            }
+        }
+    }
+
+    /// Brings it down; succeeds when it is down already. Tries every step.
+    ///
+    /// # Errors
+    /// All that failed, as [`DriverError::Several`] when there is more than one; it may still be up.
+    pub async fn stop(&self, resource: &Resource, assignment: &Assignment) -> Result<(), DriverError> {
+        let limit = resource.options.stop_timeout;
+        match (&resource.spec, &resource.driver) {
+            (Spec::Address(address), Driver::Native) => self.addresses.stop(address).await,
+            (Spec::Crontab(crontab), Driver::Native) => crontab::stop(crontab).await,
+            (Spec::Application(application), Driver::Native | Driver::Script(_)) => {
+                self.applications.stop(application, assignment, limit).await
+            }
+            (Spec::Address(address), Driver::Script(script)) => {
+                let by_script = self.run_script(resource, script, Verb::Stop, limit).await;
+                // Whatever the script left: an address must not outlive its lease.
+                DriverError::gather([by_script, self.addresses.stop(address).await])
+            }
+            (Spec::FileSystem(_) | Spec::Service(_) | Spec::Crontab(_), driver) => {
+                self.run_script(resource, &self.script_of(resource, driver), Verb::Stop, limit).await
+            }
+        }
+    }
+
+    /// The periodic check of something that should be up: asks, and lets what can repair itself do so (`watch` of scripts,
+    /// the ensure script of applications).
+    ///
+    /// # Errors
+    /// When the system could not be asked.
+    pub async fn check(&self, resource: &Resource, assignment: &Assignment) -> Result<Condition, DriverError> {
+        match (&resource.spec, &resource.driver) {
+            (Spec::Address(_) | Spec::Crontab(_) | Spec::Application(_), Driver::Native | Driver::Script(_)) => {
+                self.probe(resource, assignment).await
+            }
+            (Spec::FileSystem(_) | Spec::Service(_), driver) => self.ask_script(resource, driver, Verb::Watch).await,
+        }
+    }
+
+    /// Runs a script for its answer: success is up, failure down, silence stalled.
+    async fn ask_script(&self, resource: &Resource, driver: &Driver, verb: Verb) -> Result<Condition, DriverError> {
+        let limit = match verb {
+            // It may repair, which takes as long as a start does.
+            Verb::Watch => resource.options.check_timeout.max(resource.options.start_timeout),
+            Verb::Status | Verb::Start | Verb::Stop => resource.options.check_timeout,
+        };
+        match self.run_script(resource, &self.script_of(resource, driver), verb, limit).await {
+            Ok(()) => Ok(Condition::Up),
+            Err(DriverError::TimedOut { .. }) => Ok(Condition::Stalled),
+            Err(DriverError::Failed { .. }) => Ok(Condition::Down),
+            Err(other) => Err(other),
+        }
+    }
+
+    async fn run_script(&self, resource: &Resource, script: &std::path::Path, verb: Verb, limit: Duration) -> Result<(), DriverError> {
+        self.scripts.run(resource, script, verb, limit).await
+    }
+
+    /// The script of a resource. Services and file systems have no driver of ours yet: they get the stock one.
+    fn script_of(&self, resource: &Resource, driver: &Driver) -> PathBuf {
+        match driver {
+            Driver::Script(path) => path.clone(),
+            Driver::Native => self.settings.resource_dir.join(match &resource.spec {
+                Spec::FileSystem(FileSystem { source, .. }) if source.starts_with("//") => "cifs.sh",
+                Spec::FileSystem(_) => "nfs.sh",
+                Spec::Service(_) => "service.sh",
+                Spec::Address(_) => "ipv4addr.sh",
+                Spec::Crontab(_) | Spec::Application(_) => "crontab.sh",
+            }),
+        }
+    }
+}

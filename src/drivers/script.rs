@@ -1,0 +1,263 @@
+//! The documented resource scripts: the arguments of each kind, their environment, their logs.
+
+use std::{
+    collections::BTreeMap,
+    ffi::{OsStr, OsString},
+    fs,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use nix::unistd;
+
+use super::{Condition, DriverError, Settings};
+use crate::{
+    model::{FileSystem, Kind, Resource, Spec},
+    sys::{
+        SysError,
+        child::{self, OutputLog, Program},
+    },
+};
+
+/// Mounts are read up to this size; a machine with a hundred thousand mounts has less.
+const MOUNTS_LIMIT: u64 = 16 << 20;
+
+/// What a script is asked to do, before the words of its kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// Bring it up.
+    Start,
+    /// Bring it down.
+    Stop,
+    /// Check it and repair it.
+    Watch,
+    /// Only check it.
+    Status,
+}
+
+/// Runs resource scripts. Cheap to clone.
+#[derive(Clone)]
+pub struct Scripts {
+    settings: Settings,
+    logs: Arc<BTreeMap<Kind, OutputLog>>,
+}
+
+impl Scripts {
+    /// With the logs of this node.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        let kinds = [Kind::Crontab, Kind::Address, Kind::Service, Kind::FileSystem, Kind::Application];
+        let logs = kinds.map(|kind| (kind, log_of(&settings, kind)));
+        Self { settings, logs: Arc::new(logs.into()) }
+    }
+
+    /// Runs a script for a resource and waits, at most for `limit`.
+    ///
+    /// # Errors
+    /// The script is missing, fails, or is not done in time (it is then ended, with all its children).
+    pub async fn run(&self, resource: &Resource, script: &Path, verb: Verb, limit: Duration) -> Result<(), DriverError> {
+        let (arguments, word) = arguments(&resource.spec, verb);
+        let title = format!("{} {word}", resource.id);
+        if !child::is_executable(script) {
+            return Err(DriverError::NoScript { title, path: script.to_owned() });
+        }
+        let output = self.logs.get(&resource.id.kind).expect("there is a log for every kind").clone();
+        let log = output.path().to_owned();
+        let mut environment = child::root_environment();
+        environment.extend(self.environment(resource));
+        let (program, arguments) =
+            if unistd::geteuid().is_root() { (script.to_owned(), arguments) } else { self.with_prefix(script, &arguments, &environment) };
+        let program = Program { program, arguments, environment, identity: None, umask: self.settings.umask, output, title: title.clone() };
+        let finished = program.run(limit).await.map_err(|source| match source {
+            SysError::Run { source, .. } => DriverError::File { doing: "run", path: script.to_owned(), source },
+            other => DriverError::System { what: title.clone(), source: other },
+        })?;
+        DriverError::judge(&title, finished, log)
+    }
+
+    /// What a script may want to know beyond its arguments.
+    fn environment(&self, resource: &Resource) -> Vec<(OsString, OsString)> {
+        let settings = &self.settings;
+        let mut environment: Vec<(OsString, OsString)> = [
+            ("DRCM_LOG_DIR", settings.log_dir.as_os_str()),
+            ("DRCM_RUN_DIR", settings.run_dir.as_os_str()),
+            ("DRCM_SPOOL_DIR", settings.spool_dir.as_os_str()),
+            ("DRCM_AUTH_DIR", settings.auth_dir.as_os_str()),
+            ("DRCM_NODENAME", OsStr::new(&settings.nodename)),
+            ("DRCM_RESOURCE", OsStr::new(&resource.id.nickname)),
+        ]
+        .map(|(name, value)| (name.into(), value.into()))
+        .to_vec();
+        if let Some(options) = &resource.options.mount_options {
+            environment.push(("DRCM_MOUNT_OPTIONS".into(), options.into()));
+        }
+        environment
+    }
+
+    /// `sudo su root -c "script arguments"`: a prefix that ends in `-c` gets one word of shell, any other the words
+    /// themselves. sudo gives no environment on, so the command sets it.
+    fn with_prefix(&self, script: &Path, arguments: &[OsString], environment: &[(OsString, OsString)]) -> (PathBuf, Vec<OsString>) {
+        let mut prefix = self.settings.sudo_command.split_whitespace().map(OsString::from);
+        let first = prefix.next().unwrap_or_else(|| "sudo".into());
+        let mut words: Vec<OsString> = prefix.collect();
+        let assignments = environment.iter().filter(|(name, _)| name.as_bytes().starts_with(b"DRCM_")).map(|(name, value)| {
+            let mut assignment = name.clone();
+            assignment.push("=");
+            assignment.push(value);
+            assignment
+        });
+        let command =
+            std::iter::once("env".into()).chain(assignments).chain(std::iter::once(script.into())).chain(arguments.iter().cloned());
+        if words.last().is_some_and(|word| word == "-c") {
+            let quoted: Vec<OsString> = command.map(|word| quote(&word)).collect();
+            words.push(quoted.join(OsStr::new(" ")));
+        } else {
+            words.extend(command);
+        }
+        (in_path(&first), words)
+    }
+}
+
+/// The arguments of the contract, and the word for the action.
+fn arguments(spec: &Spec, verb: Verb) -> (Vec<OsString>, &'static str) {
+    let plain = match verb {
+        Verb::Start => "start",
+        Verb::Stop => "stop",
+        Verb::Watch => "watch",
+        Verb::Status => "status",
+    };
+    let mount = match verb {
+        Verb::Start => "mount",
+        Verb::Stop => "unmount",
+        Verb::Watch | Verb::Status => "watch",
+    };
+    let (mut arguments, word): (Vec<OsString>, _) = match spec {
+        Spec::Crontab(crontab) => (vec![crontab.template.clone().into(), crontab.install_dir.clone().into()], plain),
+        Spec::Address(address) => {
+            // The scripts know the interface as it is written in the configuration.
+            let interface = address.interface.label.as_ref().unwrap_or(&address.interface.device);
+            (vec![address.ip.to_string().into(), address.netmask.clone().into(), interface.clone().into()], plain)
+        }
+        Spec::Service(service) => (vec![service.name.clone().into()], plain),
+        Spec::FileSystem(file_system) => (vec![file_system.source.clone().into(), file_system.target.clone().into()], mount),
+        // Applications have no script; their shell is run by their own driver.
+        Spec::Application(_) => (Vec::new(), plain),
+    };
+    arguments.push(word.into());
+    (arguments, word)
+}
+
+/// Whether a file system is mounted, from the kernel's table: the mount itself is never touched, since it may hang.
+///
+/// # Errors
+/// The table cannot be read.
+pub fn mounted(file_system: &FileSystem) -> Result<Condition, DriverError> {
+    use std::io::Read;
+    let path = Path::new("/proc/self/mountinfo");
+    let mut table = Vec::new();
+    let read = fs::File::open(path).and_then(|file| file.take(MOUNTS_LIMIT).read_to_end(&mut table));
+    read.map_err(|source| DriverError::File { doing: "read", path: path.to_owned(), source })?;
+    Ok(look_up(&table, file_system))
+}
+
+/// The last mount on a target hides those before it: it decides.
+fn look_up(table: &[u8], file_system: &FileSystem) -> Condition {
+    let target = without_trailing_slashes(file_system.target.as_os_str().as_bytes());
+    let source = without_trailing_slashes(file_system.source.as_bytes());
+    let mut condition = Condition::Down;
+    for line in table.split(|byte| *byte == b'\n') {
+        let words: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
+        let Some(separator) = words.iter().position(|word| *word == b"-") else { continue };
+        let (Some(at), Some(from)) = (words.get(4), words.get(separator + 2)) else { continue };
+        if unescape(at) == target {
+            condition = if without_trailing_slashes(&unescape(from)) == source { Condition::Up } else { Condition::Partial };
+        }
+    }
+    condition
+}
+
+/// The kernel writes space, tab, line feed, backslash and # as three octal digits.
+fn unescape(word: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(word.len());
+    let mut rest = word;
+    while let Some((first, tail)) = rest.split_first() {
+        let digits = (*first == b'\\').then(|| tail.get(..3)).flatten();
+        let value = digits.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
+        plain.push(value.unwrap_or(*first));
+        rest = if value.is_some() { &tail[3..] } else { tail };
+    }
+    plain
+}
+
+fn without_trailing_slashes(path: &[u8]) -> &[u8] {
+    let end = path.iter().rposition(|byte| *byte != b'/').map_or(path.len().min(1), |last| last + 1);
+    &path[..end]
+}
+
+/// The log of a kind.
+pub(super) fn log_of(settings: &Settings, kind: Kind) -> OutputLog {
+    let name = match kind {
+        Kind::Crontab => "crontab",
+        Kind::Address => "ipv4addr",
+        Kind::Service => "service",
+        Kind::FileSystem => "filesystem",
+        Kind::Application => "application",
+    };
+    OutputLog::new(settings.log_dir.join(format!("{name}_resource.log")), settings.max_log_size)
+}
+
+/// One word for a POSIX shell, whatever it holds.
+pub(super) fn quote(word: &OsStr) -> OsString {
+    let mut quoted = b"'".to_vec();
+    for byte in word.as_bytes() {
+        if *byte == b'\'' { quoted.extend_from_slice(b"'\\''") } else { quoted.push(*byte) }
+    }
+    quoted.push(b'\'');
+    OsStr::from_bytes(&quoted).to_owned()
+}
+
+/// The file that a shell would run for a command.
+fn in_path(command: &OsStr) -> PathBuf {
+    if command.as_bytes().contains(&b'/') {
+        return command.into();
+    }
+    let found = child::DEFAULT_PATH.split(':').map(|directory| Path::new(directory).join(command)).find(|path| child::is_executable(path));
+    found.unwrap_or_else(|| command.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TABLE: &[u8] = b"22 1 0:20 / / rw - ext4 /dev/vda1 rw\n\
+        30 22 0:30 / /data rw shared:1 master:2 - nfs4 192.168.122.1:/data rw,addr=192.168.122.1\n\
+        31 22 0:31 / /home/users/the\\040web rw - cifs //host/users/web rw\n\
+        32 22 0:32 / /twice rw - tmpfs one rw\n\
+        33 22 0:33 / /twice rw - tmpfs two rw\n\
+        cut short\n";
+
+    fn ask(source: &str, target: &str) -> Condition {
+        look_up(TABLE, &FileSystem { source: source.into(), target: target.into() })
+    }
+
+    #[test]
+    fn mounts_are_matched_exactly() {
+        assert_eq!(ask("192.168.122.1:/data", "/data"), Condition::Up);
+        assert_eq!(ask("192.168.122.1:/data/", "/data/"), Condition::Up);
+        assert_eq!(ask("192.168.122.1:/dat", "/data"), Condition::Partial);
+        assert_eq!(ask("192.168.122.1:/data", "/dat"), Condition::Down);
+        assert_eq!(ask("//host/users/web", "/home/users/the web"), Condition::Up);
+        assert_eq!(ask("one", "/twice"), Condition::Partial);
+        assert_eq!(ask("two", "/twice"), Condition::Up);
+        assert_eq!(ask("/dev/vda1", "/"), Condition::Up);
+    }
+
+    #[test]
+    fn quoted_words_stay_one_word() {
+        assert_eq!(quote(OsStr::new("a b")), "'a b'");
+        assert_eq!(quote(OsStr::new("it's; rm -rf /")), "'it'\\''s; rm -rf /'");
+        assert_eq!(quote(OsStr::new("")), "''");
+    }
+}

@@ -1,0 +1,308 @@
+//! Children that inherit nothing: own session, no descriptors but the standard three, default signals, an environment
+//! given word by word, and the identity of the user they run as. Their output goes straight to an append-only log, so that
+//! what they leave running in the background can write on after both they and we are gone.
+
+mod output;
+
+use std::{
+    ffi::OsString,
+    io,
+    path::{Path, PathBuf},
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
+
+use nix::{
+    libc,
+    sys::signal::{Signal, killpg},
+    unistd::Pid,
+};
+use tokio::{
+    process::{Child, Command},
+    sync::oneshot,
+    time,
+};
+
+use std::os::unix::process::ExitStatusExt;
+
+use super::SysError;
+pub use output::{LastLine, OutputLog};
+
+/// How long a program may take to be executed at all: it is read from a disk.
+const SPAWN_LIMIT: Duration = Duration::from_secs(10);
+/// Between TERM and KILL, at most.
+const TERM_GRACE: Duration = Duration::from_secs(5);
+/// How long a killed child is waited for before it counts as stuck in the kernel and is left behind.
+const KILL_GRACE: Duration = Duration::from_secs(2);
+/// PATH of children that are not given another one.
+pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Whom a child runs as.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Supplementary groups.
+    pub groups: Vec<u32>,
+}
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// The file, as an absolute path.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub arguments: Vec<OsString>,
+    /// Its whole environment.
+    pub environment: Vec<(OsString, OsString)>,
+    /// As whom; `None` for whoever we are.
+    pub identity: Option<Identity>,
+    /// File mode creation mask.
+    pub umask: u32,
+    /// Where its output goes.
+    pub output: OutputLog,
+    /// What the log calls it: `service:web start`.
+    pub title: String,
+}
+
+/// How a child ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// By itself, with this exit status.
+    Exited(i32),
+    /// By this signal, from elsewhere.
+    Signalled(i32),
+    /// It had to be ended because its time was over.
+    TimedOut {
+        /// Its time.
+        limit: Duration,
+        /// It did not even die of KILL within two seconds: it is stuck in the kernel, and was left behind.
+        stuck: bool,
+    },
+}
+
+/// A child that ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finished {
+    /// How.
+    pub end: End,
+    /// The last line that it wrote, if any.
+    pub last_line: Option<Box<LastLine>>,
+}
+
+impl Finished {
+    /// Exit status 0.
+    #[must_use]
+    pub fn is_success(&self) -> bool {
+        self.end == End::Exited(0)
+    }
+}
+
+/// A child that runs. Dropping it leaves it running; it is reaped all the same.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    pid: Pid,
+    output: output::Section,
+}
+
+impl Program {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// When there is no such file, it may not be executed, the identity may not be taken, or executing it hangs.
+    pub async fn spawn(self) -> Result<Running, SysError> {
+        let program = self.program.clone();
+        let (sender, receiver) = oneshot::channel();
+        // Forking waits until the child has executed its program. A disk that hangs must hold up a spare thread, not us.
+        tokio::task::spawn_blocking(move || {
+            if let Err(Ok(late)) = sender.send(self.spawn_here()) {
+                // Whoever asked has given up: a program that starts after all would be one that nobody knows of.
+                late.kill(Signal::SIGKILL);
+            }
+        });
+        match time::timeout(SPAWN_LIMIT, receiver).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(SysError::Run { program, source: io::Error::other("the runtime is shutting down") }),
+            Err(_) => Err(SysError::Hangs { call: "executing a program", seconds: SPAWN_LIMIT.as_secs() }),
+        }
+    }
+
+    fn spawn_here(self) -> Result<Running, SysError> {
+        let (output, out, error) = self.output.begin(&self.title)?;
+        let mut command = Command::new(&self.program);
+        command.args(&self.arguments).env_clear().envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.current_dir("/").stdin(Stdio::null()).stdout(out).stderr(error).kill_on_drop(false);
+        let (umask, identity) = (self.umask, self.identity);
+        // SAFETY: between fork and exec the closure makes system calls only: it allocates nothing, takes no lock, and what it
+        // captured was allocated before the fork.
+        unsafe {
+            command.pre_exec(move || shed_inheritance(umask, identity.as_ref()));
+        }
+        let child = command.spawn().map_err(|source| SysError::Run { program: self.program, source })?;
+        // A child that has not been waited for has a pid.
+        let pid = Pid::from_raw(child.id().and_then(|pid| i32::try_from(pid).ok()).expect("a child not yet waited for has a pid"));
+        Ok(Running { child, pid, output })
+    }
+
+    /// Starts it and waits for it, at most for `limit`; then its whole process group gets TERM, and after a grace KILL.
+    ///
+    /// # Errors
+    /// As [`Program::spawn`].
+    pub async fn run(self, limit: Duration) -> Result<Finished, SysError> {
+        self.spawn().await?.finish(limit).await
+    }
+}
+
+impl Running {
+    /// Its process id, which is the id of its process group and session too.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.pid.as_raw()
+    }
+
+    /// Waits until it ends by itself. May be cancelled and called again.
+    ///
+    /// # Errors
+    /// When it cannot be waited for, which is a bug somewhere.
+    pub async fn wait(&mut self) -> Result<Finished, SysError> {
+        let status =
+            self.child.wait().await.map_err(|source| SysError::Run { program: PathBuf::from(format!("process {}", self.pid)), source })?;
+        Ok(self.finished(end_of(status)))
+    }
+
+    /// Waits for it, at most for `limit`; then ends it and its process group.
+    ///
+    /// # Errors
+    /// As [`Running::wait`].
+    pub async fn finish(&mut self, limit: Duration) -> Result<Finished, SysError> {
+        match time::timeout(limit, self.wait()).await {
+            Ok(finished) => finished,
+            Err(_) => self.end(limit).await,
+        }
+    }
+
+    /// Ends it and its process group: TERM, a grace of at most `limit` and five seconds, KILL.
+    ///
+    /// # Errors
+    /// As [`Running::wait`].
+    pub async fn end(&mut self, limit: Duration) -> Result<Finished, SysError> {
+        self.kill(Signal::SIGTERM);
+        let exited = time::timeout(limit.min(TERM_GRACE), self.child.wait()).await.is_ok();
+        // Also when the leader has gone: it may have left others behind in its group.
+        self.kill(Signal::SIGKILL);
+        let stuck = !exited && time::timeout(KILL_GRACE, self.child.wait()).await.is_err();
+        Ok(self.finished(End::TimedOut { limit, stuck }))
+    }
+
+    fn finished(&mut self, end: End) -> Finished {
+        Finished { end, last_line: self.output.finish(end) }
+    }
+
+    /// The group may be gone already, and that is fine.
+    fn kill(&self, signal: Signal) {
+        let _ = killpg(self.pid, signal);
+    }
+}
+
+fn end_of(status: ExitStatus) -> End {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => End::Exited(code),
+        (None, signal) => End::Signalled(signal.unwrap_or(0)),
+    }
+}
+
+/// Runs in the child, between fork and exec.
+fn shed_inheritance(umask: u32, identity: Option<&Identity>) -> io::Result<()> {
+    // SAFETY: every call below either takes plain numbers, or pointers to values on this stack and to a slice that was
+    // allocated before the fork; all of them are async-signal-safe system calls.
+    unsafe {
+        check(libc::setsid())?;
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = libc::SIG_DFL;
+        for signal in 1..=64 {
+            // KILL, STOP and those that libc keeps for itself cannot be set; they are never ignored either.
+            libc::sigaction(signal, &raw const action, std::ptr::null_mut());
+        }
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        check(libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut()))?;
+        libc::umask(umask);
+        libc::setpriority(libc::PRIO_PROCESS, 0, 0);
+        // What a service manager raised for us is not for others: the limits of a fresh login.
+        soften(libc::RLIMIT_NOFILE, 1024, 524_288);
+        soften(libc::RLIMIT_MEMLOCK, 8 << 20, 8 << 20);
+        soften(libc::RLIMIT_RTPRIO, 0, 0);
+        soften(libc::RLIMIT_CORE, 0, libc::RLIM_INFINITY);
+        let score = libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+        if score >= 0 {
+            libc::write(score, c"0".as_ptr().cast(), 1);
+            libc::close(score);
+        }
+        close_descriptors();
+        libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+        if let Some(identity) = identity {
+            check(libc::setgroups(identity.groups.len(), identity.groups.as_ptr()))?;
+            check(libc::setgid(identity.gid))?;
+            check(libc::setuid(identity.uid))?;
+            if identity.uid != 0 && libc::setuid(0) == 0 {
+                return Err(io::Error::from_raw_os_error(libc::EPERM));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Lowers a limit; never raises one above what we have.
+///
+/// # Safety
+/// Only between fork and exec, or where the limits of the whole process may change.
+unsafe fn soften(resource: libc::__rlimit_resource_t, soft: libc::rlim_t, hard: libc::rlim_t) {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the structure is whole and outlives both calls.
+    unsafe {
+        if libc::getrlimit(resource, &raw mut limit) == 0 {
+            limit.rlim_max = limit.rlim_max.min(hard);
+            limit.rlim_cur = soft.min(limit.rlim_max);
+            libc::setrlimit(resource, &raw const limit);
+        }
+    }
+}
+
+/// Has every descriptor above 2 closed by exec. Not closed now: exec reports its failure through one of them.
+///
+/// # Safety
+/// Only between fork and exec.
+unsafe fn close_descriptors() {
+    // SAFETY: plain numbers; flags and limits of the child itself.
+    unsafe {
+        if libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) == 0 {
+            return;
+        }
+        // Before Linux 5.11. Everything of ours is opened with O_CLOEXEC anyway; this is for what a library forgot.
+        for descriptor in 3..4096 {
+            libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC);
+        }
+    }
+}
+
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// The environment of a child that runs as root: nothing but what a program needs to find its tools.
+#[must_use]
+pub fn root_environment() -> Vec<(OsString, OsString)> {
+    [("PATH", DEFAULT_PATH), ("HOME", "/root"), ("USER", "root"), ("LOGNAME", "root"), ("SHELL", "/bin/sh")]
+        .map(|(name, value)| (name.into(), value.into()))
+        .to_vec()
+}
+
+/// Whether a file can be run as a program: it is a regular file with an executable bit.
+#[must_use]
+pub fn is_executable(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+}

@@ -1,0 +1,38 @@
+//! The two clocks: the one that leases are timed by, and the one that people read.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use nix::time::{ClockId, clock_gettime};
+
+use crate::model::Time;
+
+/// Now, on CLOCK_BOOTTIME: it runs on while the machine is suspended and no one can set it.
+#[must_use]
+pub fn now() -> Time {
+    // CLOCK_BOOTTIME exists since Linux 2.6.39 and the call has no other way to fail; zero would read as "just booted",
+    // which expires nothing and grants nothing.
+    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Time::ZERO, |time| {
+        let seconds = u64::try_from(time.tv_sec()).unwrap_or(0);
+        let nanoseconds = u64::try_from(time.tv_nsec()).unwrap_or(0);
+        Time(seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds))
+    })
+}
+
+/// Seconds since 1970, for logs and reports only.
+#[must_use]
+pub fn wall_seconds() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_goes_forward() {
+        let first = now();
+        assert!(first > Time::ZERO);
+        assert!(now() >= first);
+        assert!(wall_seconds() > 1_600_000_000);
+    }
+}
