@@ -1,7 +1,7 @@
 //! One machine: the real core, the executor it orders about, and a clock that runs a little wrong.
 
 use std::{
-    hash::{DefaultHasher, Hash, Hasher},
+    hash::{Hash, Hasher},
     time::Duration,
 };
 
@@ -95,21 +95,47 @@ pub fn boot(life: u8) -> BootId {
 
 /// 128 bits, so that two states of a search never share one by chance.
 pub fn digest(what: &impl Hash) -> u128 {
-    let mut both = Both(DefaultHasher::new(), DefaultHasher::new());
-    both.1.write_u8(1);
+    let mut both = Both(0x9e37_79b9_7f4a_7c15, 0xd1b5_4a32_d192_ed03);
     what.hash(&mut both);
-    u128::from(both.0.finish()) << 64 | u128::from(both.1.finish())
+    u128::from(both.0) << 64 | u128::from(both.1)
 }
 
-struct Both(DefaultHasher, DefaultHasher);
+/// Two multiply-and-fold hashes side by side. They differ in their multipliers and in how a word enters.
+struct Both(u64, u64);
 
 impl Hasher for Both {
     fn write(&mut self, bytes: &[u8]) {
-        self.0.write(bytes);
-        self.1.write(bytes);
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.write_u64(u64::from_le_bytes(word));
+        }
+    }
+
+    fn write_u8(&mut self, word: u8) {
+        self.write_u64(u64::from(word));
+    }
+
+    fn write_u32(&mut self, word: u32) {
+        self.write_u64(u64::from(word));
+    }
+
+    fn write_usize(&mut self, word: usize) {
+        self.write_u64(word as u64);
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        self.0 = fold(self.0 ^ word, 0xa076_1d64_78bd_642f);
+        self.1 = fold(self.1.rotate_left(23).wrapping_add(word) ^ 0x8ebc_6af0_9c88_c6e3, 0xe703_7ed1_a0b4_28db);
     }
 
     fn finish(&self) -> u64 {
-        self.0.finish()
+        self.0
     }
+}
+
+/// Both halves of the product, so that no bit of the word is lost.
+fn fold(word: u64, factor: u64) -> u64 {
+    let product = u128::from(word) * u128::from(factor);
+    product as u64 ^ (product >> 64) as u64
 }

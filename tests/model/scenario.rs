@@ -41,6 +41,8 @@ pub enum Scenario {
     CutOff,
     /// Owner and backup have not heard each other for a whole lease; the witness hears both.
     HalfHeard,
+    /// The same, and the witness has just been started again.
+    Forgotten,
     /// All is well and the operator is about to put the owner in standby.
     Planned,
     /// The backup runs the group, the home node is well again and about to get it back.
@@ -51,25 +53,24 @@ impl Scenario {
     /// Steps that `make test` can afford.
     pub fn usual_depth(self) -> usize {
         match self {
-            Self::Settled => 9,
-            Self::Cold => 9,
-            Self::CutOff => 9,
-            Self::HalfHeard => 9,
-            Self::Planned => 9,
-            Self::Homecoming => 9,
+            Self::Settled | Self::HalfHeard => 7,
+            Self::Cold | Self::Forgotten | Self::Planned | Self::Homecoming => 6,
+            // Much is in flight when it begins.
+            Self::CutOff => 5,
         }
     }
 
     /// The first state of the search.
     pub fn begin(self) -> State {
-        let usual = Budget { crashes: 1, naps: 1, slow: 1, standbys: 0 };
+        let usual = Budget { crashes: 1, hiccups: 1, standbys: 0 };
         // The owner counts slowly and the others fast: as bad as it may be.
         let slow_owner = [SLOW, FAST, FAST];
         match self {
             Self::Settled => cold([RIGHT; NODES], usual).calm(8, &[]).owned_by(A),
             Self::Cold => cold(slow_owner, usual).calm(3, &[]).must(QUIET),
-            Self::CutOff => cold(slow_owner, usual).calm(8, &[]).owned_by(A).calm(2, &[(A, B), (A, C)]).must(QUIET),
+            Self::CutOff => cold(slow_owner, usual).calm(8, &[]).owned_by(A).calm(1, &[(A, B), (A, C)]).must(QUIET),
             Self::HalfHeard => cold(slow_owner, usual).calm(8, &[]).owned_by(A).calm(4, &[(A, B)]).owned_by(A),
+            Self::Forgotten => Self::HalfHeard.begin().must(Step::Crash(2)).must(Step::Restart(2)).owned_by(A),
             Self::Planned => cold(slow_owner, Budget { standbys: 1, ..usual }).calm(8, &[]).owned_by(A),
             Self::Homecoming => {
                 let mut state = cold([FAST, SLOW, FAST], usual).calm(8, &[]).owned_by(A);

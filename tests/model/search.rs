@@ -82,15 +82,8 @@ pub fn search(begin: State, limits: Limits) -> Report {
     let began = Instant::now();
     let mut visited = HashSet::from([begin.digest()]);
     let mut origins: Vec<Origin> = Vec::new();
-    let mut report = Report {
-        depth: 0,
-        states: 1,
-        transitions: 0,
-        time: Duration::ZERO,
-        seen: Counts::default(),
-        complete: true,
-        broken: None,
-    };
+    let mut report =
+        Report { depth: 0, states: 1, transitions: 0, time: Duration::ZERO, seen: Counts::default(), complete: true, broken: None };
     let last_owner = begin.owners().next();
     let mut frontier = vec![Open { state: begin.clone(), origin: ROOT, last_owner }];
     'search: while report.depth < limits.depth && !frontier.is_empty() {
@@ -105,6 +98,7 @@ pub fn search(begin: State, limits: Limits) -> Report {
                 let mut slow = false;
                 loop {
                     let (next, seen, result) = open.state.after(step, slow);
+                    let may_be_slow = !slow && seen.ordered && next.budget.hiccups > 0;
                     report.transitions += 1;
                     let owner = next.owners().next();
                     report.seen.count(&seen, step, slow, owner, open.last_owner);
@@ -121,7 +115,7 @@ pub fn search(begin: State, limits: Limits) -> Report {
                             frontier.push(Open { state: next, origin: number, last_owner: owner.or(open.last_owner) });
                         }
                     }
-                    if slow || !seen.ordered || open.state.budget.slow == 0 {
+                    if !may_be_slow {
                         break;
                     }
                     slow = true;

@@ -15,8 +15,8 @@ use super::{
 
 /// Time between two ticks: a third of the lease.
 pub const TICK: Instant = 100_000;
-/// Ticks that a datagram may be on its way: as long as a lease. What is later still answers nothing that counts.
-const JOURNEY: u64 = 3;
+/// A datagram that was not there after so many further ticks is lost: it may be late by almost a lease.
+const JOURNEY: u64 = 2;
 
 /// What never changes during a search.
 #[derive(Clone)]
@@ -34,10 +34,8 @@ pub struct Rules {
 pub struct Budget {
     /// Daemons killed.
     pub crashes: u8,
-    /// Ticks that one process sleeps through.
-    pub naps: u8,
-    /// Orders that are done a tick later.
-    pub slow: u8,
+    /// Ticks that one process sleeps through, or orders that are done a tick later.
+    pub hiccups: u8,
     /// Nodes put in standby.
     pub standbys: u8,
 }
@@ -91,7 +89,6 @@ pub struct Seen {
     /// Orders were issued: whether they finish at once makes a difference.
     pub ordered: bool,
     pub started: bool,
-    pub taken_over: bool,
     pub busy: bool,
     pub silent: bool,
     pub lost: bool,
@@ -118,7 +115,7 @@ impl State {
                 steps.push(Step::Restart(node));
                 continue;
             }
-            if self.budget.naps > 0 {
+            if self.budget.hiccups > 0 {
                 steps.push(Step::Tick { asleep: Some(node) });
             }
             if self.budget.crashes > 0 {
@@ -133,10 +130,13 @@ impl State {
 
     /// The state after a step. `slow`: orders it leads to are done a tick later.
     pub fn after(&self, step: Step, slow: bool) -> (Self, Seen, Result<(), String>) {
-        let mut turn = Turn { state: self.clone(), seen: Seen::default(), slow };
-        turn.state.budget.slow -= u8::from(slow);
+        let mut turn = Turn { state: self.clone(), seen: Seen::default(), slow, touched: [false; NODES] };
+        turn.state.budget.hiccups -= u8::from(slow);
         let result = turn.take(step);
-        let Turn { mut state, seen, .. } = turn;
+        let Turn { mut state, seen, touched, .. } = turn;
+        for (host, _) in state.hosts.iter_mut().zip(touched).filter(|(_, touched)| *touched) {
+            Rc::make_mut(host).seal();
+        }
         state.truth.forget(state.now);
         state.flying.sort_unstable_by_key(|flying| flying.digest);
         let result = result.and_then(|()| state.one_owner());
@@ -169,7 +169,8 @@ impl State {
         for _ in 0..ticks {
             self = self.must(Step::Tick { asleep: None });
             loop {
-                self.flying.retain(|flying| !separated(&flying.datagram));
+                let hosts = &self.hosts;
+                self.flying.retain(|flying| !separated(&flying.datagram) && hosts[flying.datagram.to].node.is_some());
                 // The order in which they were sent: the hash must not decide how a scenario begins.
                 let next = (0..self.flying.len()).min_by_key(|at| {
                     let Datagram { from, to, said, .. } = &self.flying[*at].datagram;
@@ -200,6 +201,8 @@ struct Turn {
     state: State,
     seen: Seen,
     slow: bool,
+    /// Hosts that have changed.
+    touched: [bool; NODES],
 }
 
 impl Turn {
@@ -210,7 +213,7 @@ impl Turn {
                 self.arrives(&flying.datagram)
             }
             Step::Tick { asleep } => {
-                self.state.budget.naps -= u8::from(asleep.is_some());
+                self.state.budget.hiccups -= u8::from(asleep.is_some());
                 self.state.now += TICK;
                 let now = self.state.now;
                 self.state.flying.retain(|flying| flying.datagram.sent + JOURNEY * TICK >= now);
@@ -433,6 +436,6 @@ impl Turn {
     fn change(&mut self, node: usize, how: impl FnOnce(&mut Host)) {
         let host = Rc::make_mut(&mut self.state.hosts[node]);
         how(host);
-        host.seal();
+        self.touched[node] = true;
     }
 }

@@ -129,7 +129,10 @@ impl Truth {
             }
         }
         if voter != to && self.own_votes[voter] > now {
-            return Err(format!("voter {voter} grants the group to node {to} while it relies on its own vote until {}", self.own_votes[voter]));
+            return Err(format!(
+                "voter {voter} grants the group to node {to} while it relies on its own vote until {}",
+                self.own_votes[voter]
+            ));
         }
         Ok(())
     }
