@@ -6,13 +6,16 @@
 #   make test           every test; needs root or unprivileged user namespaces
 #   make lint           rustfmt, clippy, cargo-deny, shellcheck
 #   make sim SEEDS=N    N seeds of the simulator
+#   make model DEPTH=N  every interleaving of three nodes, deeper than in `make test`: to depth N, or +N steps further
+#   make mutants        breaks the core on purpose in each way of tests/mutants: none may survive the checks
 #   make fmt            rustfmt
 
 SHELL := /bin/bash
 SEEDS ?= 10000
+DEPTH ?= +1
 CARGO ?= cargo
 
-.PHONY: build demo test lint sim fmt setup-build setup-demo setup-test setup-lint
+.PHONY: build demo test lint sim model mutants fmt setup-build setup-demo setup-test setup-lint
 
 build: setup-build
 	$(CARGO) build --release --locked --bins
@@ -33,6 +36,13 @@ lint: setup-lint
 
 sim: setup-test
 	DRCM_SIM_SEEDS=$(SEEDS) $(CARGO) nextest run --locked --no-capture -E 'test(/simulation/)'
+
+# One scenario after another: a deep search takes gigabytes.
+model: setup-test
+	DRCM_MODEL_DEPTH=$(DEPTH) $(CARGO) test --locked --test model -- --nocapture --test-threads 1
+
+mutants: setup-test
+	scripts/mutants
 
 fmt:
 	$(CARGO) fmt
