@@ -73,6 +73,12 @@ fn model_of_a_witness_that_has_forgotten() {
 }
 
 #[test]
+fn model_of_an_owner_that_was_killed_and_started_again() {
+    let seen = check(Scenario::Reborn).seen;
+    assert!(seen.owned > 0 && seen.starts > 0 && seen.busy > 0, "{seen:?}");
+}
+
+#[test]
 fn model_of_a_planned_move() {
     let seen = check(Scenario::Planned).seen;
     assert!(seen.taken_over > 0 && seen.slow > 0, "{seen:?}");

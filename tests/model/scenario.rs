@@ -43,6 +43,8 @@ pub enum Scenario {
     HalfHeard,
     /// The same, and the witness has just been started again.
     Forgotten,
+    /// The daemon of the owner was killed and started again, and the last question of its earlier life has just arrived, late.
+    Reborn,
     /// All is well and the operator is about to put the owner in standby.
     Planned,
     /// The backup runs the group, the home node is well again and about to get it back.
@@ -55,7 +57,7 @@ impl Scenario {
         match self {
             Self::Settled | Self::HalfHeard | Self::Forgotten => 7,
             // More is in flight when they begin, or more can happen.
-            Self::Cold | Self::CutOff | Self::Planned | Self::Homecoming => 6,
+            Self::Cold | Self::CutOff | Self::Planned | Self::Homecoming | Self::Reborn => 6,
         }
     }
 
@@ -70,11 +72,18 @@ impl Scenario {
             Self::CutOff => cold(slow_owner, usual).calm(8, &[]).owned_by(A).calm(1, &[(A, B), (A, C)]).must(QUIET),
             Self::HalfHeard => cold(slow_owner, usual).calm(8, &[]).owned_by(A).calm(4, &[(A, B)]).owned_by(A),
             Self::Forgotten => Self::HalfHeard.begin().must(Step::Crash(2)).must(Step::Restart(2)).owned_by(A),
+            Self::Reborn => {
+                let mut state = cold(slow_owner, usual).calm(8, &[]).owned_by(A).must(QUIET);
+                let late = state.intercept(A, C);
+                state.budget.crashes += 1;
+                state = state.must(Step::Crash(0)).must(Step::Restart(0)).calm(1, &[(A, C)]).must(QUIET);
+                state.arrives_late(late).all_arrives(&[(A, C)]).calm(1, &[]).must(QUIET)
+            }
             Self::Planned => cold(slow_owner, Budget { standbys: 1, ..usual }).calm(8, &[]).owned_by(A),
             Self::Homecoming => {
                 let mut state = cold([FAST, SLOW, FAST], usual).calm(8, &[]).owned_by(A);
                 state.budget.crashes += 1;
-                state = state.must(Step::Crash(0)).calm(8, &[]).owned_by(B).must(Step::Restart(0)).calm(10, &[]).owned_by(B);
+                state = state.must(Step::Crash(0)).calm(8, &[]).owned_by(B).must(Step::Restart(0)).calm(11, &[]).owned_by(B);
                 state
             }
         }

@@ -193,22 +193,39 @@ impl State {
 
     /// Ticks in which everything arrives except between the pairs that are cut.
     pub fn calm(mut self, ticks: usize, cut: &[(usize, usize)]) -> Self {
-        let separated = |datagram: &Datagram| cut.contains(&(datagram.from, datagram.to)) || cut.contains(&(datagram.to, datagram.from));
         for _ in 0..ticks {
-            self = self.must(Step::Tick { asleep: None });
-            loop {
-                let hosts = &self.hosts;
-                self.flying.retain(|flying| !separated(&flying.datagram) && hosts[flying.datagram.to].node.is_some());
-                // The order in which they were sent: the hash must not decide how a scenario begins.
-                let next = (0..self.flying.len()).min_by_key(|at| {
-                    let Datagram { from, to, said, .. } = &self.flying[*at].datagram;
-                    (*said, *from, *to)
-                });
-                let Some(at) = next else { break };
-                self = self.must(Step::Arrives(u8::try_from(at).expect("few datagrams are in flight")));
-            }
+            self = self.must(Step::Tick { asleep: None }).all_arrives(cut);
         }
         self
+    }
+
+    /// Everything in flight arrives except between the pairs that are cut.
+    pub fn all_arrives(mut self, cut: &[(usize, usize)]) -> Self {
+        let separated = |datagram: &Datagram| cut.contains(&(datagram.from, datagram.to)) || cut.contains(&(datagram.to, datagram.from));
+        loop {
+            let hosts = &self.hosts;
+            self.flying.retain(|flying| !separated(&flying.datagram) && hosts[flying.datagram.to].node.is_some());
+            // The order in which they were sent: the hash must not decide how a scenario begins.
+            let next = (0..self.flying.len()).min_by_key(|at| {
+                let Datagram { from, to, said, .. } = &self.flying[*at].datagram;
+                (*said, *from, *to)
+            });
+            let Some(at) = next else { return self };
+            self = self.must(Step::Arrives(u8::try_from(at).expect("few datagrams are in flight")));
+        }
+    }
+
+    /// Takes out of the air what one node has sent another.
+    pub fn intercept(&mut self, from: usize, to: usize) -> Rc<Flying> {
+        let at = self.flying.iter().position(|flying| (flying.datagram.from, flying.datagram.to) == (from, to));
+        self.flying.remove(at.expect("it is in flight"))
+    }
+
+    /// It arrives after all.
+    pub fn arrives_late(mut self, late: Rc<Flying>) -> Self {
+        let at = self.flying.len();
+        self.flying.push(late);
+        self.must(Step::Arrives(u8::try_from(at).expect("few datagrams are in flight")))
     }
 
     /// A step of which no harm is expected.
