@@ -125,7 +125,7 @@ impl Setup {
             clocks,
             latency,
             always,
-            sealed: shortest >= Duration::from_millis(100) && random.random_bool(0.06),
+            sealed: shortest >= Duration::from_millis(100) && random.random_bool(0.03),
             socket: random.random_range(16..=256),
             pair,
             length,
