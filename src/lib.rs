@@ -16,6 +16,15 @@
 //!
 //! `tests/house.rs` holds this law against the sources.
 
+#![warn(missing_docs)]
+
+pub mod cli;
+pub mod cluster;
+pub mod config;
+pub mod control;
+pub mod daemon;
 pub mod drivers;
+pub mod lab;
 pub mod model;
 pub mod sys;
+pub mod wire;

@@ -271,6 +271,20 @@ impl Addresses {
         Ok(claimed.map(|mac| mac.map(|byte| format!("{byte:02x}")).join(":")))
     }
 
+    /// The device that has this address now, whoever put it there.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub async fn device_of(&self, ip: IpAddr) -> Result<Option<String>, DriverError> {
+        let look = self.blocking(move |shared| {
+            let mut requests = lock(&shared.requests);
+            let index = requests.addresses()?.into_iter().find(|held| held.ip == ip).map(|held| held.index);
+            let links = requests.links()?;
+            Ok(links.into_iter().find(|link| Some(link.index) == index).map(|link| link.name))
+        });
+        look.await.map_err(|source: crate::sys::SysError| DriverError::System { what: format!("cannot find the device of {ip}"), source })
+    }
+
     async fn link_of(&self, address: Address) -> Result<Link, DriverError> {
         self.blocking(move |shared| usable_link(&mut lock(&shared.requests), &address)).await
     }

@@ -50,7 +50,7 @@ pub enum Event {
 pub enum Outcome {
     /// Every member is up.
     Started,
-    /// Some member could not be started within its restart limit; what was started has been stopped again.
+    /// Some member could not be started, or kept running, within its restart limit; every member is down again.
     StartFailed,
     /// Every member is down.
     Stopped,
@@ -243,8 +243,8 @@ pub enum Wake {
     Ask(GroupId),
     /// The home node has been well for long enough.
     Failback(GroupId),
-    /// Start-up silence ends.
-    Silence,
+    /// The checks before carrying on alone are due.
+    AloneCheck,
 }
 
 impl fmt::Display for StopReason {

@@ -21,7 +21,7 @@ pub enum Message {
 }
 
 /// Sent to every peer each `keep_alive_interval`, and at once when something changed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Heartbeat {
     /// Number of this heartbeat; acks repeat it.
     pub tag: Tag,
@@ -31,19 +31,19 @@ pub struct Heartbeat {
     pub entries: u32,
     /// What the sender is.
     pub state: NodeState,
-    /// Voters that the sender has heard within its lease time.
-    pub hears: Vec<NodeId>,
+    /// The sender has heard the receiver within its lease time: touch is two-way.
+    pub hears_you: bool,
     /// Its configuration.
     pub fingerprint: Fingerprint,
 }
 
 /// What a node says of itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeState {
     /// May run resources: `node_is_active`, not in standby, not leaving.
     pub eligible: bool,
-    /// Leaving cleanly: forget me at once when I fall silent.
-    pub leaving: bool,
+    /// Has left cleanly and holds nothing: forget me at once.
+    pub left: bool,
     /// In two-way touch with a majority of voters.
     pub quorate: bool,
     /// In standby by the operator's order.
@@ -143,11 +143,15 @@ pub struct Want {
     pub version: Version,
 }
 
-/// The members of a group: their hash is its id.
+/// Members `first ..` of the `total` members of a group, ascending: the hash of all of them is its id.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Definition {
     /// The group.
     pub group: GroupId,
-    /// Its members.
+    /// Index of the first member here.
+    pub first: u32,
+    /// Members of the whole group.
+    pub total: u32,
+    /// The members.
     pub assignments: Vec<AssignmentId>,
 }

@@ -4,6 +4,8 @@
 //! Owns every `unsafe` block of the project, each with the reason why it is sound. Never decides anything: it reports what
 //! the kernel says and does what it is told, once, without retries of its own.
 
+#![expect(unsafe_code, reason = "this is the one room that talks to the kernel and to libc directly")]
+
 pub mod arp;
 pub mod child;
 pub mod clock;

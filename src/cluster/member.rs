@@ -1,0 +1,237 @@
+//! What this node knows of one peer: whether it lives, what it says of itself, what it claims.
+
+use std::{collections::VecDeque, time::Duration};
+
+use super::ENTRIES_PER_LIST;
+use crate::model::{BootId, Claims, Entry, Fingerprint, GroupId, Heartbeat, NodeId, NodeState, Stance, Tag, Time, Version};
+
+/// Boots of a peer that are over; a late datagram of one must not bring it back.
+const REMEMBERED_BOOTS: usize = 8;
+
+/// One peer.
+#[derive(Debug)]
+pub struct Member {
+    pub node: NodeId,
+    boot: Option<BootId>,
+    old_boots: VecDeque<BootId>,
+    last_heard: Option<Time>,
+    /// Announced as alive; kept apart from the clock so that each change is reported once.
+    pub known_alive: bool,
+    left: bool,
+    tag: Option<Tag>,
+    state: NodeState,
+    hears_us: bool,
+    pub fingerprint: Option<Fingerprint>,
+    /// Alive, eligible and quorate without a break since then.
+    pub well_since: Option<Time>,
+    version: Version,
+    list: Vec<Entry>,
+    assembling: Option<Assembly>,
+}
+
+/// A list of which parts are missing.
+#[derive(Debug)]
+struct Assembly {
+    version: Version,
+    entries: Vec<Option<Entry>>,
+    missing: usize,
+}
+
+/// What to do about a heartbeat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hearing {
+    /// Too old to mean anything.
+    Stale,
+    /// It names a list that has not arrived.
+    ListMissing,
+    /// It renews the list at hand.
+    Renews,
+}
+
+impl Member {
+    pub fn new(node: NodeId) -> Self {
+        Self {
+            node,
+            boot: None,
+            old_boots: VecDeque::new(),
+            last_heard: None,
+            known_alive: false,
+            left: false,
+            tag: None,
+            state: NodeState::default(),
+            hears_us: false,
+            fingerprint: None,
+            well_since: None,
+            version: Version(0),
+            list: Vec::new(),
+            assembling: None,
+        }
+    }
+
+    /// Heard within `lease`, and has not said goodbye.
+    pub fn alive(&self, now: Time, lease: Duration) -> bool {
+        !self.left && self.last_heard.is_some_and(|heard| heard + lease > now)
+    }
+
+    /// When it will count as dead if it stays silent.
+    pub fn dies_at(&self, lease: Duration) -> Option<Time> {
+        if self.left { None } else { self.last_heard.map(|heard| heard + lease) }
+    }
+
+    pub fn last_heard(&self) -> Option<Time> {
+        self.last_heard
+    }
+
+    /// It said goodbye.
+    pub fn has_left(&self) -> bool {
+        self.left
+    }
+
+    pub fn boot(&self) -> Option<BootId> {
+        self.boot
+    }
+
+    pub fn state(&self) -> NodeState {
+        self.state
+    }
+
+    pub fn hears_us(&self) -> bool {
+        self.hears_us
+    }
+
+    pub fn list(&self) -> &[Entry] {
+        &self.list
+    }
+
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// What it says of a group.
+    pub fn stance(&self, group: GroupId) -> Option<Stance> {
+        self.list.binary_search_by_key(&group, |entry| entry.group).ok().map(|at| self.list[at].stance)
+    }
+
+    /// Notes the sender's incarnation; false when that one is over.
+    pub fn meet(&mut self, boot: BootId) -> bool {
+        if self.boot == Some(boot) {
+            return true;
+        }
+        if self.old_boots.contains(&boot) {
+            return false;
+        }
+        if let Some(old) = self.boot {
+            self.old_boots.push_back(old);
+            if self.old_boots.len() > REMEMBERED_BOOTS {
+                self.old_boots.pop_front();
+            }
+        }
+        let old_boots = std::mem::take(&mut self.old_boots);
+        *self = Self { boot: Some(boot), old_boots, known_alive: self.known_alive, fingerprint: self.fingerprint, ..Self::new(self.node) };
+        true
+    }
+
+    /// Notes a heartbeat.
+    pub fn hear(&mut self, heartbeat: &Heartbeat, now: Time) -> Hearing {
+        if self.tag.is_some_and(|tag| tag >= heartbeat.tag) {
+            return Hearing::Stale;
+        }
+        self.tag = Some(heartbeat.tag);
+        self.last_heard = Some(now);
+        self.left = heartbeat.state.left;
+        self.state = heartbeat.state;
+        self.hears_us = heartbeat.hears_you;
+        if heartbeat.version < self.version {
+            return Hearing::Stale;
+        }
+        if heartbeat.version > self.version {
+            if heartbeat.entries > 0 {
+                return Hearing::ListMissing;
+            }
+            self.version = heartbeat.version;
+            self.list.clear();
+            self.assembling = None;
+        }
+        Hearing::Renews
+    }
+
+    /// Takes in (a part of) a list; true when a newer list is now complete. Ill-formed parts are ignored.
+    pub fn learn(&mut self, claims: &Claims) -> bool {
+        let (first, total) = (claims.first as usize, claims.total as usize);
+        if claims.version <= self.version || total > ENTRIES_PER_LIST || first + claims.entries.len() > total {
+            return false;
+        }
+        if self.assembling.as_ref().is_some_and(|assembly| assembly.version > claims.version) {
+            return false;
+        }
+        let fresh = || Assembly { version: claims.version, entries: vec![None; total], missing: total };
+        let mut assembly =
+            self.assembling.take().filter(|old| old.version == claims.version && old.entries.len() == total).unwrap_or_else(fresh);
+        for (slot, entry) in assembly.entries[first..].iter_mut().zip(&claims.entries) {
+            if slot.replace(*entry).is_none() {
+                assembly.missing -= 1;
+            }
+        }
+        if assembly.missing > 0 {
+            self.assembling = Some(assembly);
+            return false;
+        }
+        let list: Vec<Entry> = assembly.entries.into_iter().flatten().collect();
+        if !list.is_sorted_by(|a, b| a.group < b.group) {
+            return false;
+        }
+        self.version = claims.version;
+        self.list = list;
+        true
+    }
+
+    /// Forgets what a dead peer claimed.
+    pub fn bury(&mut self) {
+        self.known_alive = false;
+        self.hears_us = false;
+        self.well_since = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(group: u64) -> Entry {
+        Entry { group: GroupId(group), stance: Stance::Unable }
+    }
+
+    fn part(version: u64, first: u32, total: u32, groups: &[u64]) -> Claims {
+        Claims { version: Version(version), first, total, entries: groups.iter().copied().map(entry).collect() }
+    }
+
+    #[test]
+    fn a_list_is_taken_over_only_when_complete_and_newer() {
+        let mut member = Member::new(NodeId(1));
+        assert!(!member.learn(&part(3, 2, 3, &[9])));
+        assert!(member.list().is_empty());
+        assert!(!member.learn(&part(2, 0, 1, &[4])), "older than the one being assembled");
+        assert!(member.learn(&part(3, 0, 3, &[1, 5])));
+        assert_eq!(member.list(), [entry(1), entry(5), entry(9)]);
+        assert!(!member.learn(&part(2, 0, 1, &[4])));
+        assert!(!member.learn(&part(3, 0, 1, &[4])));
+    }
+
+    #[test]
+    fn ill_formed_parts_change_nothing() {
+        let mut member = Member::new(NodeId(1));
+        assert!(!member.learn(&part(1, 2, 2, &[1])));
+        assert!(!member.learn(&part(1, 0, u32::MAX, &[1])));
+        assert!(!member.learn(&part(1, 0, 2, &[5, 1])), "not ascending");
+        assert!(member.list().is_empty());
+    }
+
+    #[test]
+    fn an_old_boot_stays_old() {
+        let mut member = Member::new(NodeId(1));
+        assert!(member.meet(BootId(1)));
+        assert!(member.meet(BootId(2)));
+        assert!(!member.meet(BootId(1)));
+        assert_eq!(member.boot(), Some(BootId(2)));
+    }
+}

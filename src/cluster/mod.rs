@@ -1,0 +1,30 @@
+//! The decision: who owns which group. Pure: events and the time go in, outputs come out; it never does IO, never reads a
+//! clock, never draws a random number, and iterates ordered collections only, so that every run can be repeated.
+//!
+//! A group that may run on one node only is a lease, granted by a majority of voters for T at a time. Each node publishes a
+//! numbered list of its claims and renews all of them with every heartbeat; voters grant what no other holder has.
+//!
+//! - [`voter`](self) side: [`Voter`] keeps at most one grant per assignment and answers heartbeats.
+//! - candidate side: a [`Tenure`](tenure::Tenure) per group walks from down over asking to running and back.
+//! - [`member`] knows the peers: who is alive, what they claim, whether they see us.
+//! - [`verdict`] decides, from facts alone, whether this node asks for a group now or what it waits for.
+//! - [`Node`] ties them together.
+
+mod member;
+mod node;
+mod tenure;
+mod verdict;
+mod view;
+mod voter;
+
+pub use node::{Node, Start};
+pub use tenure::Phase;
+pub use verdict::Wait;
+pub use view::{GroupView, View};
+
+/// Most entries of a claims list in one message, and most refusals in one ack: keeps every message below a datagram.
+const ENTRIES_PER_MESSAGE: usize = 36;
+/// Most entries of a whole claims list that a peer may publish.
+const ENTRIES_PER_LIST: usize = 100_000;
+/// Most assignments in one definition message.
+const ASSIGNMENTS_PER_DEFINITION: usize = 120;

@@ -1,0 +1,304 @@
+//! What is said to peers and what they say: heartbeats, lists of claims, acks.
+
+use super::{
+    super::{ASSIGNMENTS_PER_DEFINITION, ENTRIES_PER_MESSAGE, member::Hearing, member::Member, tenure::Phase, voter},
+    Node,
+};
+use crate::model::{
+    Ack, BootId, Claims, Decision, Definition, Entry, GroupId, Heartbeat, Message, NodeId, Output, RefusalReason, Stance, Time, Version,
+    Want,
+};
+
+/// Groups of other configurations that a voter learns at most.
+const LEARNED_GROUPS: usize = 1_000;
+/// Assignments of a group that a voter accepts at most.
+const LEARNED_ASSIGNMENTS: u32 = 10_000;
+
+impl Node {
+    pub(super) fn receive(&mut self, from: NodeId, boot: BootId, message: Message, now: Time) {
+        let Some(position) = self.members.iter().position(|member| member.node == from) else { return };
+        if !self.members[position].meet(boot) {
+            return;
+        }
+        match message {
+            Message::Heartbeat(heartbeat) => self.hear(position, &heartbeat, now),
+            Message::Claims(claims) => {
+                if self.members[position].learn(&claims) {
+                    self.list_learned(position, now);
+                }
+            }
+            Message::Ack(ack) => self.acked(from, &ack, now),
+            Message::Want(want) => {
+                if want.version <= self.version {
+                    self.send_list(from);
+                    self.begin_heartbeat(now);
+                    self.send_heartbeat(from, now);
+                }
+            }
+            Message::Definition(definition) => self.learn_definition(&definition),
+        }
+    }
+
+    fn hear(&mut self, position: usize, heartbeat: &Heartbeat, now: Time) {
+        let version = self.members[position].version();
+        match self.members[position].hear(heartbeat, now) {
+            Hearing::Stale => return,
+            Hearing::ListMissing => {
+                let to = self.members[position].node;
+                self.send(to, Message::Want(Want { version: heartbeat.version }));
+                self.note_fingerprint(position, heartbeat);
+                return;
+            }
+            Hearing::Renews => {}
+        }
+        if self.members[position].version() != version {
+            self.list_learned(position, now);
+        }
+        self.note_fingerprint(position, heartbeat);
+        let member = &self.members[position];
+        if let (Some(voter), Some(boot)) = (&mut self.voter, member.boot())
+            && member.list().iter().any(|entry| matches!(entry.stance, Stance::Claims { .. }))
+        {
+            let acks = voter.answer(member.node, boot, heartbeat.tag, heartbeat.version, member.list(), now);
+            let to = member.node;
+            for ack in acks {
+                self.send(to, Message::Ack(ack));
+            }
+        }
+    }
+
+    fn note_fingerprint(&mut self, position: usize, heartbeat: &Heartbeat) {
+        let member = &mut self.members[position];
+        let differs = heartbeat.fingerprint != self.config.fingerprint;
+        let differed = member.fingerprint.is_some_and(|known| known != self.config.fingerprint);
+        member.fingerprint = Some(heartbeat.fingerprint);
+        if differs != differed {
+            let node = member.node;
+            self.out.push(Output::Decided(Decision::Mismatch { node, differs }));
+        }
+    }
+
+    /// A newer list of a peer is complete: what it no longer claims is free, what it hands over may be ours.
+    fn list_learned(&mut self, position: usize, now: Time) {
+        let member = &self.members[position];
+        if let (Some(voter), Some(boot)) = (&mut self.voter, member.boot()) {
+            voter.release_unclaimed(member.node, boot, member.list());
+        }
+        let lease = self.config.lease();
+        for tenure in &mut self.tenures {
+            if let Some(Stance::HandsOver { next }) = member.stance(tenure.group)
+                && next == self.me
+            {
+                tenure.handed_by = Some((member.node, now + lease));
+                tenure.retry_at = now;
+            }
+        }
+    }
+
+    fn acked(&mut self, from: NodeId, ack: &Ack, now: Time) {
+        let Some(voter) = self.voter_index(from) else { return };
+        let Some(asked) = self.asked.iter().rev().find(|(tag, _)| *tag == ack.tag).map(|(_, asked)| *asked) else { return };
+        self.apply_ack(voter, asked, ack, now);
+        if from != self.me && ack.refused.iter().any(|refusal| refusal.reason == RefusalReason::Unknown) {
+            self.explain_groups(from, ack, now);
+        }
+    }
+
+    /// Notes what a voter granted and refused for the question asked at `asked`.
+    fn apply_ack(&mut self, voter: usize, asked: Time, ack: &Ack, now: Time) {
+        let cap = std::time::Duration::from_micros(ack.cap_us);
+        let (first, end) = (ack.first as usize, ack.first.saturating_add(ack.count) as usize);
+        let whole = ack.version == self.version && first == 0 && end >= self.list.len();
+        // An older list is no longer at hand: its acks count only when one ack speaks of all of it.
+        if ack.version != self.version && first != 0 {
+            return;
+        }
+        for tenure in &mut self.tenures {
+            let Some(claim) = &mut tenure.claim else { continue };
+            if claim.since > ack.version {
+                continue;
+            }
+            if let Some(refusal) = ack.refused.iter().find(|refusal| refusal.group == tenure.group) {
+                claim.refused(voter, refusal.reason, now);
+                continue;
+            }
+            let spoken_of = whole
+                || match self.list.binary_search_by_key(&tenure.group, |entry| entry.group) {
+                    Ok(at) if ack.version == self.version => (first..end).contains(&at),
+                    // One ack for a whole older list has no bound on refusals to fear: it was split if there were many.
+                    _ => ack.version < self.version && ack.refused.len() < ENTRIES_PER_MESSAGE,
+                };
+            if spoken_of {
+                claim.granted(voter, asked, cap);
+            }
+        }
+    }
+
+    /// Tells a voter what the groups consist of that it does not know.
+    fn explain_groups(&mut self, to: NodeId, ack: &Ack, now: Time) {
+        let config = self.config.clone();
+        for refusal in ack.refused.iter().filter(|refusal| refusal.reason == RefusalReason::Unknown) {
+            let Some(group) = config.group(refusal.group) else { continue };
+            let mut members: Vec<_> = group.assignments.iter().map(crate::model::Assignment::id).collect();
+            members.sort_unstable();
+            for (part, assignments) in members.chunks(ASSIGNMENTS_PER_DEFINITION).enumerate() {
+                let definition = Definition {
+                    group: group.id,
+                    first: voter::index(part * ASSIGNMENTS_PER_DEFINITION),
+                    total: voter::index(members.len()),
+                    assignments: assignments.to_vec(),
+                };
+                self.send(to, Message::Definition(definition));
+            }
+        }
+        self.begin_heartbeat(now);
+        self.send_heartbeat(to, now);
+    }
+
+    fn learn_definition(&mut self, definition: &Definition) {
+        let Some(voter) = &mut self.voter else { return };
+        let (first, total) = (definition.first as usize, definition.total as usize);
+        if voter.knows(definition.group)
+            || definition.total > LEARNED_ASSIGNMENTS
+            || first + definition.assignments.len() > total
+            || (self.learning.len() >= LEARNED_GROUPS && !self.learning.contains_key(&definition.group))
+        {
+            return;
+        }
+        let parts = self.learning.entry(definition.group).or_insert_with(|| vec![None; total]);
+        if parts.len() != total {
+            self.learning.remove(&definition.group);
+            return;
+        }
+        for (slot, assignment) in parts[first..].iter_mut().zip(&definition.assignments) {
+            *slot = Some(*assignment);
+        }
+        if let Some(members) = parts.iter().copied().collect::<Option<Vec<_>>>() {
+            self.learning.remove(&definition.group);
+            if GroupId::of(&members) == definition.group {
+                voter.define(definition.group, members);
+            }
+        }
+    }
+
+    /// Says what there is to say: the new list when it changed, and a heartbeat when one is due or something cannot wait.
+    pub(super) fn publish(&mut self, now: Time) {
+        let changed = std::mem::take(&mut self.list_changed);
+        let ask_now = std::mem::take(&mut self.ask_now);
+        let due = now >= self.next_heartbeat;
+        if !(changed || ask_now || due) {
+            return;
+        }
+        if due {
+            let interval = self.config.server.keep_alive_interval;
+            let next = self.next_heartbeat + interval;
+            self.next_heartbeat = if next > now { next } else { now + interval };
+        }
+        if changed {
+            self.renew_list(now);
+        }
+        let peers: Vec<NodeId> = self.members.iter().map(|member| member.node).collect();
+        let goodbye = self.leaving && !self.reported_left && self.is_clear();
+        // Nobody repeats a goodbye that got lost, so it is said twice.
+        for _ in 0..if goodbye { 2 } else { 1 } {
+            self.begin_heartbeat(now);
+            for peer in &peers {
+                if changed || goodbye {
+                    self.send_list(*peer);
+                }
+                self.send_heartbeat(*peer, now);
+            }
+        }
+        self.answer_ourselves(now);
+        if goodbye {
+            self.reported_left = true;
+            self.out.push(Output::Left);
+        }
+    }
+
+    fn renew_list(&mut self, now: Time) {
+        self.version = self.version.next();
+        let mut list: Vec<Entry> = self
+            .tenures
+            .iter()
+            .filter(|tenure| tenure.leased)
+            .filter_map(|tenure| {
+                let stance = if let Some(claim) = &tenure.claim {
+                    Stance::Claims { lease_us: voter::micros(claim.lease), running: tenure.phase == Phase::Running }
+                } else if let Some((next, _)) = tenure.handing.filter(|(_, end)| *end > now) {
+                    Stance::HandsOver { next }
+                } else if tenure.unable {
+                    Stance::Unable
+                } else {
+                    return None;
+                };
+                Some(Entry { group: tenure.group, stance })
+            })
+            .collect();
+        list.sort_unstable_by_key(|entry| entry.group);
+        self.list = list;
+        if let Some(voter) = &mut self.voter {
+            voter.release_unclaimed(self.me, self.boot, &self.list);
+        }
+    }
+
+    /// The version that the list will have once the changes of this turn are published.
+    pub(super) fn next_version(&self) -> Version {
+        self.version.next()
+    }
+
+    /// Draws the next tag. Leases are timed from here: before the question leaves.
+    fn begin_heartbeat(&mut self, now: Time) {
+        self.tag = self.tag.next();
+        let longest = self.longest_lease();
+        while self.asked.front().is_some_and(|(_, asked)| *asked + longest < now) {
+            self.asked.pop_front();
+        }
+        self.asked.push_back((self.tag, now));
+    }
+
+    fn send_heartbeat(&mut self, to: NodeId, now: Time) {
+        let hears_you = self.member(to).is_some_and(|member| self.is_alive(member, now));
+        let heartbeat = Heartbeat {
+            tag: self.tag,
+            version: self.version,
+            entries: voter::index(self.list.len()),
+            state: self.state(now),
+            hears_you,
+            fingerprint: self.config.fingerprint,
+        };
+        self.send(to, Message::Heartbeat(heartbeat));
+    }
+
+    fn send_list(&mut self, to: NodeId) {
+        let (version, total) = (self.version, voter::index(self.list.len()));
+        let parts: Vec<Claims> = self
+            .list
+            .chunks(ENTRIES_PER_MESSAGE)
+            .enumerate()
+            .map(|(part, entries)| Claims { version, first: voter::index(part * ENTRIES_PER_MESSAGE), total, entries: entries.to_vec() })
+            .collect();
+        for part in parts {
+            self.send(to, Message::Claims(part));
+        }
+    }
+
+    /// Our own vote, by the same rules.
+    fn answer_ourselves(&mut self, now: Time) {
+        let Some(voter) = &mut self.voter else { return };
+        if self.list.iter().any(|entry| matches!(entry.stance, Stance::Claims { .. })) {
+            for ack in voter.answer(self.me, self.boot, self.tag, self.version, &self.list, now) {
+                self.acked(self.me, &ack, now);
+            }
+        }
+    }
+
+    fn send(&mut self, to: NodeId, message: Message) {
+        self.out.push(Output::Send { to, message });
+    }
+}
+
+/// Whether a peer's newest list claims a group.
+pub(super) fn claims(member: &Member, group: GroupId) -> bool {
+    matches!(member.stance(group), Some(Stance::Claims { .. }))
+}

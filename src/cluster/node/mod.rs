@@ -1,0 +1,310 @@
+//! One node of the cluster: events and the time in, outputs out.
+
+mod alone;
+mod exchange;
+mod ownership;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{
+    member::Member,
+    tenure::{Tenure, drift_margin},
+    view::{GroupView, View},
+    voter::Voter,
+};
+use crate::model::{
+    Action, AssignmentId, BootId, Config, Decision, Entry, Event, GroupId, NodeId, NodeState, Order, Output, Tag, Takeover, Time, Version,
+    Wake,
+};
+
+/// What a node remembers from before its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Start {
+    /// The longest lease that an earlier life of this node may have granted; zero when unknown.
+    pub longest_lease: Duration,
+}
+
+/// One node's part in the cluster.
+#[derive(Debug)]
+pub struct Node {
+    config: Arc<Config>,
+    me: NodeId,
+    boot: BootId,
+    voters: Vec<NodeId>,
+    members: Vec<Member>,
+    voter: Option<Voter>,
+    tenures: Vec<Tenure>,
+    /// Definitions of groups that our configuration does not know, arriving in parts.
+    learning: BTreeMap<GroupId, Vec<Option<AssignmentId>>>,
+
+    tag: Tag,
+    /// When each recent heartbeat was begun: leases are timed from there.
+    asked: VecDeque<(Tag, Time)>,
+    version: Version,
+    list: Vec<Entry>,
+    list_changed: bool,
+    ask_now: bool,
+    next_heartbeat: Time,
+
+    silent_until: Time,
+    standby: bool,
+    leaving: bool,
+    reported_left: bool,
+    known_quorate: bool,
+    alone: alone::Alone,
+
+    began: bool,
+    review: (Time, Wake),
+    out: Vec<Output>,
+}
+
+impl Node {
+    /// A node that has just started as incarnation `boot`. Nothing happens before the first [`Node::handle`].
+    ///
+    /// `me` must be a node of `config`; a node that is not runs nothing and grants nothing.
+    #[must_use]
+    pub fn new(config: Arc<Config>, me: NodeId, boot: BootId, start: Start, now: Time) -> Self {
+        let voters: Vec<NodeId> = config.voters().collect();
+        let cap = longest_lease(&config);
+        let forgotten = cap.max(start.longest_lease);
+        let silent_until = now + forgotten + drift_margin(forgotten);
+        let voter = voters.contains(&me).then(|| {
+            let mut voter = Voter::new(cap, silent_until);
+            for group in &config.groups {
+                voter.define(group.id, group.assignments.iter().map(crate::model::Assignment::id).collect());
+            }
+            voter
+        });
+        let tenures = config
+            .groups
+            .iter()
+            .filter_map(|group| {
+                let rank = group.candidates.iter().position(|candidate| *candidate == me)?;
+                Some(Tenure::new(group.id, super::voter::index(rank), group.is_leased()))
+            })
+            .collect();
+        Self {
+            members: config.nodes.iter().filter(|node| node.id != me).map(|node| Member::new(node.id)).collect(),
+            me,
+            boot,
+            voters,
+            voter,
+            tenures,
+            learning: BTreeMap::new(),
+            tag: Tag(0),
+            asked: VecDeque::new(),
+            version: Version(0),
+            list: Vec::new(),
+            list_changed: false,
+            ask_now: false,
+            next_heartbeat: now,
+            silent_until,
+            standby: false,
+            leaving: false,
+            reported_left: false,
+            known_quorate: false,
+            alone: alone::Alone::new(silent_until),
+            began: false,
+            review: (now, Wake::Heartbeat),
+            out: Vec::new(),
+            config,
+        }
+    }
+
+    /// Takes in one event at `now` (which must not go back) and says what to do, in order.
+    pub fn handle(&mut self, event: Event, now: Time) -> Vec<Output> {
+        // First of all, whatever the event: a lease that ran out while we slept must not be acted upon.
+        self.expire(now);
+        self.begin(now);
+        match event {
+            Event::Timer => {}
+            Event::Received { from, boot, message } => self.receive(from, boot, message, now),
+            Event::Done { group, generation, outcome } => self.done(group, generation, outcome, now),
+            Event::Fitness { group, able } => self.fitness(group, able),
+            Event::Order(order) => self.order(order),
+            Event::Alone { clear } => self.alone_answer(clear, now),
+        }
+        self.watch_members(now);
+        self.review(now);
+        self.publish(now);
+        self.take_up(now);
+        std::mem::take(&mut self.out)
+    }
+
+    /// When [`Event::Timer`] is due next, and for what.
+    #[must_use]
+    pub fn deadline(&self) -> (Time, Wake) {
+        if self.next_heartbeat <= self.review.0 { (self.next_heartbeat, Wake::Heartbeat) } else { self.review }
+    }
+
+    /// The longest lease this node may ever have granted: to be kept where it survives a reboot.
+    #[must_use]
+    pub fn longest_lease(&self) -> Duration {
+        longest_lease(&self.config)
+    }
+
+    /// What this node knows, for an operator.
+    #[must_use]
+    pub fn view(&self, now: Time) -> View {
+        View {
+            quorate: self.quorate(now),
+            voters_seen: self.voters_seen(now),
+            voters: self.voters.len(),
+            silent: self.voter.is_some() && now < self.silent_until,
+            eligible: self.eligible(),
+            standby: self.standby,
+            alone: self.alone.is_alone(),
+            alive: self.members.iter().filter(|member| self.is_alive(member, now)).map(|member| member.node).collect(),
+            mismatched: self
+                .members
+                .iter()
+                .filter(|member| self.is_alive(member, now) && member.fingerprint.is_some_and(|other| other != self.config.fingerprint))
+                .map(|member| member.node)
+                .collect(),
+            groups: self.tenures.iter().map(|tenure| self.group_view(tenure, now)).collect(),
+        }
+    }
+
+    fn group_view(&self, tenure: &Tenure, now: Time) -> GroupView {
+        let holds = tenure.claim.as_ref().and_then(|claim| claim.until(self.needed())).filter(|until| *until > now);
+        let owner = if tenure.is_active() { Some(self.me) } else { self.claimed_by(tenure.group, now) };
+        let wait = (tenure.phase == super::tenure::Phase::Down && tenure.leased).then(|| self.facts(tenure, now).verdict().err()).flatten();
+        GroupView {
+            group: tenure.group,
+            rank: tenure.rank,
+            phase: tenure.phase,
+            leased: tenure.leased,
+            until: holds,
+            owner,
+            wait,
+            unable: tenure.unable,
+        }
+    }
+
+    /// T of our own configuration.
+    fn lease(&self) -> Duration {
+        self.config.lease()
+    }
+
+    fn is_alive(&self, member: &Member, now: Time) -> bool {
+        member.alive(now, self.lease())
+    }
+
+    fn member(&self, node: NodeId) -> Option<&Member> {
+        self.members.iter().find(|member| member.node == node)
+    }
+
+    fn voter_index(&self, node: NodeId) -> Option<usize> {
+        self.voters.iter().position(|voter| *voter == node)
+    }
+
+    /// May run resources at all.
+    fn eligible(&self) -> bool {
+        !self.standby && !self.leaving && self.config.node(self.me).is_some_and(|node| node.active)
+    }
+
+    /// Voters in two-way touch, this node included.
+    fn voters_seen(&self, now: Time) -> usize {
+        self.voters
+            .iter()
+            .filter(|voter| {
+                **voter == self.me || self.member(**voter).is_some_and(|member| self.is_alive(member, now) && member.hears_us())
+            })
+            .count()
+    }
+
+    fn majority(&self) -> usize {
+        self.voters.len() / 2 + 1
+    }
+
+    /// Grants that make a lease.
+    fn needed(&self) -> usize {
+        self.alone.needed().unwrap_or_else(|| self.majority())
+    }
+
+    fn quorate(&self, now: Time) -> bool {
+        self.voters_seen(now) >= self.needed()
+    }
+
+    fn state(&self, now: Time) -> NodeState {
+        NodeState { eligible: self.eligible(), left: self.leaving && self.is_clear(), quorate: self.quorate(now), standby: self.standby }
+    }
+
+    /// Nothing is up, on its way or claimed.
+    fn is_clear(&self) -> bool {
+        self.tenures.iter().all(|tenure| tenure.phase == super::tenure::Phase::Down && tenure.claim.is_none())
+    }
+
+    fn order(&mut self, order: Order) {
+        match order {
+            Order::Leave => self.leaving = true,
+            Order::Standby(standby) => self.standby = standby,
+            Order::Cleanup(group) => {
+                if let Some(tenure) = self.tenures.iter_mut().find(|tenure| tenure.group == group) {
+                    tenure.unable = false;
+                    self.list_changed = true;
+                }
+            }
+        }
+        // What peers are told of us has changed: do not let them wait for the next heartbeat.
+        self.ask_now = true;
+    }
+
+    /// Reports who came and who went.
+    fn watch_members(&mut self, now: Time) {
+        let lease = self.lease();
+        let mut healed = false;
+        for member in &mut self.members {
+            let alive = member.alive(now, lease);
+            let state = member.state();
+            if alive && state.eligible && state.quorate && member.hears_us() {
+                member.well_since.get_or_insert(now);
+            } else {
+                member.well_since = None;
+            }
+            if alive == member.known_alive {
+                continue;
+            }
+            if alive {
+                member.known_alive = true;
+                healed = true;
+                self.out.push(Output::Decided(Decision::PeerUp(member.node)));
+            } else {
+                let decision = if member.has_left() {
+                    Decision::PeerLeft(member.node)
+                } else {
+                    Decision::PeerDown { node: member.node, last: member.last_heard() }
+                };
+                member.bury();
+                self.out.push(Output::Decided(decision));
+            }
+        }
+        if healed {
+            // While apart, switches and neighbours may have learned another way to our addresses.
+            for tenure in self.tenures.iter().filter(|tenure| tenure.phase == super::tenure::Phase::Running) {
+                self.out.push(Output::Act(Action::Announce { group: tenure.group }));
+            }
+        }
+        self.watch_alone(now);
+        let quorate = self.quorate(now);
+        if quorate != self.known_quorate {
+            self.known_quorate = quorate;
+            let voters = super::voter::index(self.voters_seen(now));
+            self.out.push(Output::Decided(Decision::Quorum { quorate, voters }));
+        }
+    }
+}
+
+/// The longest lease that a voter with this configuration grants.
+fn longest_lease(config: &Config) -> Duration {
+    match config.server.takeover {
+        Takeover::Prompt => config.lease(),
+        // The holder gives up the drift margin of the whole lease. What `stop_timeout` costs it must not come out of T, which
+        // may be much shorter.
+        Takeover::Strict => config.lease() + config.server.stop_timeout + drift_margin(config.server.stop_timeout),
+    }
+}

@@ -1,0 +1,455 @@
+//! The groups this node is a candidate for: when it asks, takes up, gives back.
+
+use std::time::Duration;
+
+use super::{
+    super::{
+        member::Member,
+        tenure::{Claim, Phase, Tenure},
+        verdict::{Facts, Wait},
+    },
+    Node,
+    exchange::claims,
+};
+use crate::model::{
+    Action, AskReason, Decision, Failback, Generation, GroupId, NoQuorum, NodeId, Outcome, Output, RefusalReason, StopReason, Takeover,
+    Time, Wake,
+};
+
+/// A group that comes back from home within this many failback delays has not stayed well there.
+const HOMECOMING_DELAYS: u32 = 30;
+/// Doublings of the failback delay at most (10 s grow to 85 minutes).
+const HOMECOMING_DOUBLINGS: u32 = 9;
+/// Doublings of the wait between questions at most; the wait is bounded by T/2 besides.
+const ATTEMPT_DOUBLINGS: u32 = 10;
+
+impl Node {
+    /// At the first event: bring down whatever an earlier life left behind, and run what needs no lease.
+    pub(super) fn begin(&mut self, now: Time) {
+        if std::mem::replace(&mut self.began, true) {
+            return;
+        }
+        self.next_heartbeat = now;
+        for position in 0..self.tenures.len() {
+            if self.tenures[position].leased {
+                self.stop(position, StopReason::CleanSlate);
+            }
+        }
+    }
+
+    /// Orders the stop of every group whose lease has run out, or is about to.
+    pub(super) fn expire(&mut self, now: Time) {
+        let needed = self.needed();
+        let freeze = self.config.server.no_quorum == NoQuorum::Freeze;
+        for position in 0..self.tenures.len() {
+            let tenure = &self.tenures[position];
+            // Frozen: it goes on without a lease until a voter says that another node has it.
+            if !tenure.is_active() || !tenure.leased || (freeze && !tenure.claim.as_ref().is_some_and(Claim::is_elsewhere)) {
+                continue;
+            }
+            let until = tenure.claim.as_ref().and_then(|claim| claim.until(needed));
+            if until.is_none_or(|until| until.before(self.stop_lead()) <= now) {
+                self.out.push(Output::Decided(Decision::Lost { group: tenure.group }));
+                self.stop(position, StopReason::LeaseLost);
+            }
+        }
+    }
+
+    /// How long before the end of a lease its owner begins to stop: under strict take-over, the stop must be done by then.
+    fn stop_lead(&self) -> Duration {
+        let grain = (self.lease() / 100).clamp(Duration::from_millis(1), Duration::from_millis(10));
+        match self.config.server.takeover {
+            Takeover::Prompt => grain,
+            Takeover::Strict => grain + self.config.server.stop_timeout,
+        }
+    }
+
+    /// The executor finished an order.
+    pub(super) fn done(&mut self, group: GroupId, generation: Generation, outcome: Outcome, now: Time) {
+        let Some(position) = self.tenures.iter().position(|tenure| tenure.group == group) else { return };
+        let tenure = &mut self.tenures[position];
+        if tenure.generation != generation {
+            return;
+        }
+        match (outcome, tenure.phase) {
+            (Outcome::Started, Phase::Starting) => {
+                tenure.phase = Phase::Running;
+                self.out.push(Output::Decided(Decision::Running { group }));
+            }
+            (Outcome::StartFailed, Phase::Starting | Phase::Running) => {
+                tenure.unable = true;
+                self.out.push(Output::Decided(Decision::Unable { group }));
+                self.release(position, None);
+            }
+            (Outcome::Stopped, Phase::Stopping { why }) => {
+                let next = match why {
+                    StopReason::HandOver(next) => Some(next),
+                    StopReason::Leaving | StopReason::Standby => self.heir(position, now),
+                    StopReason::CleanSlate | StopReason::LeaseLost | StopReason::Failed | StopReason::PairHealed => None,
+                };
+                self.release(position, next.map(|next| (next, now + self.lease())));
+            }
+            (Outcome::Started | Outcome::StartFailed | Outcome::Stopped, _) => return,
+        }
+        self.list_changed = true;
+    }
+
+    /// A group has been stopped: its claim goes, perhaps in favour of another node.
+    fn release(&mut self, position: usize, handing: Option<(NodeId, Time)>) {
+        let tenure = &self.tenures[position];
+        if tenure.claim.is_some() {
+            self.out.push(Output::Decided(Decision::Released { group: tenure.group, next: handing.map(|(next, _)| next) }));
+        }
+        self.give_back(position, handing);
+    }
+
+    fn give_back(&mut self, position: usize, handing: Option<(NodeId, Time)>) {
+        let tenure = &mut self.tenures[position];
+        tenure.phase = Phase::Down;
+        tenure.handing = handing;
+        tenure.handed_by = None;
+        tenure.free_since = None;
+        tenure.claim = None;
+        self.list_changed = true;
+    }
+
+    /// A group lost its footing here beyond local repair, or found it again.
+    pub(super) fn fitness(&mut self, group: GroupId, able: bool) {
+        let Some(position) = self.tenures.iter().position(|tenure| tenure.group == group) else { return };
+        let tenure = &mut self.tenures[position];
+        if tenure.unable != able {
+            return;
+        }
+        tenure.unable = !able;
+        self.list_changed = true;
+        if !able {
+            self.out.push(Output::Decided(Decision::Unable { group }));
+            if self.tenures[position].is_active() {
+                self.stop(position, StopReason::Failed);
+            }
+        }
+    }
+
+    /// Looks at every group once more and notes when the next look is due.
+    pub(super) fn review(&mut self, now: Time) {
+        self.review = (Time::NEVER, Wake::Heartbeat);
+        for position in 0..self.tenures.len() {
+            if self.tenures[position].leased {
+                self.review_leased(position, now);
+            } else {
+                self.review_unleased(position, now);
+            }
+        }
+        let lease = self.lease();
+        for at in 0..self.members.len() {
+            let member = &self.members[at];
+            if let Some(dies) = member.dies_at(lease).filter(|_| member.known_alive) {
+                self.look_again(dies, Wake::PeerSilence(self.members[at].node), now);
+            }
+        }
+        if let Some(at) = self.alone_check_at(now) {
+            self.look_again(at, Wake::AloneCheck, now);
+        }
+    }
+
+    fn look_again(&mut self, at: Time, why: Wake, now: Time) {
+        if at > now && at < self.review.0 {
+            self.review = (at, why);
+        }
+    }
+
+    fn review_unleased(&mut self, position: usize, _now: Time) {
+        let eligible = self.eligible();
+        let tenure = &self.tenures[position];
+        if tenure.phase == Phase::Down && eligible && !tenure.unable {
+            let generation = self.order_generation(position);
+            let tenure = &mut self.tenures[position];
+            tenure.phase = Phase::Starting;
+            self.out.push(Output::Act(Action::Start { group: tenure.group, generation, until: None }));
+        } else if tenure.is_active() && !eligible {
+            self.stop(position, self.ineligible_reason());
+        }
+    }
+
+    fn review_leased(&mut self, position: usize, now: Time) {
+        self.forget_hand_overs(position, now);
+        match self.tenures[position].phase {
+            Phase::Down => self.review_down(position, now),
+            Phase::Asking { since } => self.review_asking(position, since, now),
+            Phase::Starting | Phase::Running => self.review_active(position, now),
+            Phase::Stopping { .. } => {}
+        }
+    }
+
+    fn forget_hand_overs(&mut self, position: usize, now: Time) {
+        let tenure = &mut self.tenures[position];
+        if tenure.handed_by.is_some_and(|(_, end)| end <= now) {
+            tenure.handed_by = None;
+        }
+        if tenure.handing.is_some_and(|(_, end)| end <= now) {
+            tenure.handing = None;
+            self.list_changed = true;
+        }
+    }
+
+    /// What is known about a group that is down here.
+    pub(super) fn facts(&self, tenure: &Tenure, now: Time) -> Facts {
+        Facts {
+            now,
+            eligible: self.eligible(),
+            unable: tenure.unable,
+            quorate: self.quorate(now),
+            silent_until: if self.voter.is_some() { self.silent_until } else { Time::ZERO },
+            rank: tenure.rank,
+            claimed_by: self.claimed_by(tenure.group, now),
+            granted_to: self.voter.as_ref().and_then(|voter| voter.obstacle(self.me, self.boot, tenure.group, now)),
+            retry_at: tenure.retry_at,
+            handed_by: tenure.handed_by.map(|(by, _)| by),
+            better: self.better(tenure, now),
+            free_since: tenure.free_since.unwrap_or(now).max(self.silent_until),
+            patience: self.lease() / 2,
+        }
+    }
+
+    /// A living peer that claims the group.
+    pub(super) fn claimed_by(&self, group: GroupId, now: Time) -> Option<NodeId> {
+        self.members.iter().find(|member| self.is_alive(member, now) && claims(member, group)).map(|member| member.node)
+    }
+
+    fn is_well(&self, member: &Member, group: GroupId, now: Time) -> bool {
+        let state = member.state();
+        let unable = matches!(member.stance(group), Some(crate::model::Stance::Unable));
+        self.is_alive(member, now) && state.eligible && state.quorate && !unable
+    }
+
+    /// The first candidate before this node that could run the group.
+    fn better(&self, tenure: &Tenure, now: Time) -> Option<NodeId> {
+        let group = self.config.group(tenure.group)?;
+        let before = group.candidates.iter().take(tenure.rank as usize);
+        before.copied().find(|node| self.member(*node).is_some_and(|member| self.is_well(member, tenure.group, now)))
+    }
+
+    /// The first other candidate that could run the group.
+    fn heir(&self, position: usize, now: Time) -> Option<NodeId> {
+        let id = self.tenures[position].group;
+        let group = self.config.group(id)?;
+        group.candidates.iter().copied().find(|node| self.member(*node).is_some_and(|member| self.is_well(member, id, now)))
+    }
+
+    fn review_down(&mut self, position: usize, now: Time) {
+        let facts = self.facts(&self.tenures[position], now);
+        let tenure = &mut self.tenures[position];
+        if facts.claimed_by.is_some() || facts.granted_to.is_some() {
+            tenure.free_since = None;
+            tenure.attempts = 0;
+        } else {
+            tenure.free_since.get_or_insert(now);
+        }
+        // The moment it became free is a fact of this very look.
+        let free_since = tenure.free_since.unwrap_or(now).max(self.silent_until);
+        match (Facts { free_since, ..facts }).verdict() {
+            Ok(why) => self.ask(position, why, now),
+            Err(Wait::LeaseRuns { until: at, .. } | Wait::Silent { until: at } | Wait::Retry { at } | Wait::Better { at, .. }) => {
+                let group = self.tenures[position].group;
+                self.look_again(at, Wake::Ask(group), now);
+            }
+            Err(Wait::Ineligible | Wait::Unable | Wait::NoQuorum | Wait::OwnedBy(_)) => {}
+        }
+    }
+
+    fn ask(&mut self, position: usize, why: AskReason, now: Time) {
+        let since = self.next_version();
+        let lease = self.longest_lease();
+        let tenure = &mut self.tenures[position];
+        if matches!(why, AskReason::BetterGone | AskReason::StayedFree)
+            && let Some(sent) = tenure.sent_home_at.take()
+        {
+            let soon = sent + self.config.server.failback_delay * HOMECOMING_DELAYS > now;
+            tenure.homecomings_failed = if soon { (tenure.homecomings_failed + 1).min(HOMECOMING_DOUBLINGS) } else { 0 };
+        }
+        tenure.phase = Phase::Asking { since: now };
+        tenure.handing = None;
+        tenure.claim = Some(Claim::new(since, lease, self.voters.len()));
+        self.list_changed = true;
+        let group = tenure.group;
+        self.out.push(Output::Decided(Decision::Asks { group, why }));
+        self.look_again(now + self.lease() / 2, Wake::Ask(group), now);
+    }
+
+    fn review_asking(&mut self, position: usize, since: Time, now: Time) {
+        let needed = self.needed();
+        let (group, eligible, quorate) = (self.tenures[position].group, self.eligible(), self.quorate(now));
+        let Some(claim) = &self.tenures[position].claim else { return };
+        if claim.until(needed).is_some_and(|until| until.before(self.stop_lead()) > now) {
+            // Taken up at the end of this turn, unless this node may no longer run it.
+            if eligible && !self.must_yield(position, now) {
+                return;
+            }
+        }
+        let refused = claim.refusals().count();
+        let hopeless = self.voters.len() - refused < needed;
+        let patience = since + self.lease() / 2;
+        if !eligible || !quorate || hopeless || patience <= now || self.must_yield(position, now) {
+            self.withdraw(position, now);
+            return;
+        }
+        let nudge = claim.nudge;
+        if let Some(at) = nudge {
+            if at <= now {
+                self.ask_now = true;
+                if let Some(claim) = &mut self.tenures[position].claim {
+                    claim.nudge = None;
+                }
+            } else {
+                self.look_again(at, Wake::Ask(group), now);
+            }
+        } else if let Some(at) = self.void_after(position, refused, None, now).filter(|at| *at < self.next_heartbeat) {
+            if let Some(claim) = &mut self.tenures[position].claim {
+                claim.nudge = Some(at);
+            }
+            self.look_again(at, Wake::Ask(group), now);
+        }
+        self.look_again(patience, Wake::Ask(group), now);
+    }
+
+    /// When the shortest `count` of the standing refusals will be void: a grant lasts as long as the voter says at most. That
+    /// of a living node is worth a try before, at `living`: a fellow candidate's claim may be gone at once.
+    fn void_after(&self, position: usize, count: usize, living: Option<Time>, now: Time) -> Option<Time> {
+        let claim = self.tenures[position].claim.as_ref()?;
+        let mut ends: Vec<Time> = claim
+            .refusals()
+            .filter_map(|(reason, at)| match reason {
+                RefusalReason::Busy { holder, remaining_us } => {
+                    let end = at + Duration::from_micros(remaining_us);
+                    let lives = self.member(holder).is_some_and(|member| self.is_alive(member, now));
+                    Some(living.filter(|_| lives).map_or(end, |living| living.min(end)))
+                }
+                RefusalReason::Silent { remaining_us } => Some(at + Duration::from_micros(remaining_us)),
+                RefusalReason::Unknown => None,
+            })
+            .collect();
+        ends.sort_unstable();
+        // A millisecond for the round trip, so that the voter's clock has surely passed it.
+        count
+            .checked_sub(1)
+            .and_then(|last| ends.get(last))
+            .map(|end| (*end + Duration::from_millis(1)).max(now + Duration::from_millis(1)))
+    }
+
+    /// No majority: what was granted is given back, and the next try waits by rank so that split votes resolve themselves.
+    fn withdraw(&mut self, position: usize, now: Time) {
+        let lease = self.lease();
+        let base = (lease / 100).clamp(Duration::from_millis(1), Duration::from_millis(20));
+        let rank = self.tenures[position].rank;
+        let attempts = self.tenures[position].attempts.min(ATTEMPT_DOUBLINGS);
+        let by_rank = now + (base * (1 + 2 * rank) * 2_u32.pow(attempts)).min(lease / 2);
+        let refused = self.tenures[position].claim.as_ref().map_or(0, |claim| claim.refusals().count());
+        let must_void = (refused + self.needed()).saturating_sub(self.voters.len());
+        let retry_at = self.void_after(position, must_void, Some(by_rank), now).unwrap_or(by_rank);
+        let tenure = &mut self.tenures[position];
+        tenure.attempts += 1;
+        tenure.retry_at = retry_at;
+        let handed_by = tenure.handed_by;
+        self.out.push(Output::Decided(Decision::Withdrew { group: tenure.group }));
+        self.give_back(position, None);
+        let tenure = &mut self.tenures[position];
+        tenure.handed_by = handed_by;
+        tenure.free_since = Some(now);
+        let group = tenure.group;
+        self.look_again(retry_at, Wake::Ask(group), now);
+    }
+
+    fn review_active(&mut self, position: usize, now: Time) {
+        if !self.eligible() {
+            self.stop(position, self.ineligible_reason());
+            return;
+        }
+        if self.must_yield(position, now) {
+            self.stop(position, Self::YIELDS);
+            return;
+        }
+        if let Some(home) = self.goes_home(position, now) {
+            self.tenures[position].sent_home_at = Some(now);
+            self.stop(position, StopReason::HandOver(home));
+            return;
+        }
+        let needed = self.needed();
+        let step = self.lease() / 8;
+        let tenure = &mut self.tenures[position];
+        let Some(claim) = &mut tenure.claim else { return };
+        let Some(until) = claim.until(needed) else { return };
+        if until >= claim.told + step {
+            claim.told = until;
+            self.out.push(Output::Act(Action::Extend { group: tenure.group, until }));
+        }
+        let group = tenure.group;
+        self.look_again(until.before(self.stop_lead()), Wake::LeaseEnd(group), now);
+    }
+
+    /// The home node, when the group runs here in its stead and it has been well for long enough.
+    fn goes_home(&mut self, position: usize, now: Time) -> Option<NodeId> {
+        let tenure = &self.tenures[position];
+        if tenure.phase != Phase::Running || tenure.rank == 0 || self.config.server.failback == Failback::Manual {
+            return None;
+        }
+        let (group, failed) = (tenure.group, tenure.homecomings_failed);
+        let home = self.config.group(group)?.home;
+        let member = self.member(home)?;
+        let since = member.well_since.filter(|_| self.is_well(member, group, now))?;
+        let due = since + self.config.server.failback_delay * 2_u32.pow(failed);
+        if due <= now {
+            return Some(home);
+        }
+        self.look_again(due, Wake::Failback(group), now);
+        None
+    }
+
+    fn ineligible_reason(&self) -> StopReason {
+        if self.leaving { StopReason::Leaving } else { StopReason::Standby }
+    }
+
+    /// Starts what a majority has granted: the last step of a turn, after our own vote was cast.
+    pub(super) fn take_up(&mut self, now: Time) {
+        let needed = self.needed();
+        for position in 0..self.tenures.len() {
+            let tenure = &self.tenures[position];
+            if !matches!(tenure.phase, Phase::Asking { .. }) || !self.eligible() || self.must_yield(position, now) {
+                continue;
+            }
+            let Some(until) = tenure.claim.as_ref().and_then(|claim| claim.until(needed)) else { continue };
+            let ends = until.before(self.stop_lead());
+            if ends <= now {
+                continue;
+            }
+            let generation = self.order_generation(position);
+            let tenure = &mut self.tenures[position];
+            tenure.phase = Phase::Starting;
+            tenure.attempts = 0;
+            tenure.handed_by = None;
+            tenure.free_since = None;
+            if let Some(claim) = &mut tenure.claim {
+                claim.told = until;
+                claim.nudge = None;
+            }
+            let group = tenure.group;
+            self.out.push(Output::Decided(Decision::Acquired { group, until }));
+            self.out.push(Output::Act(Action::Start { group, generation, until: Some(until) }));
+            self.look_again(ends, Wake::LeaseEnd(group), now);
+        }
+    }
+
+    fn order_generation(&mut self, position: usize) -> Generation {
+        let tenure = &mut self.tenures[position];
+        tenure.generation = tenure.generation.next();
+        tenure.generation
+    }
+
+    /// Orders a stop; the claim stays until it is done.
+    fn stop(&mut self, position: usize, why: StopReason) {
+        let generation = self.order_generation(position);
+        let tenure = &mut self.tenures[position];
+        tenure.phase = Phase::Stopping { why };
+        let group = tenure.group;
+        self.out.push(Output::Act(Action::Stop { group, generation, why }));
+    }
+}

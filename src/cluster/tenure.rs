@@ -1,0 +1,173 @@
+//! One group on one candidate: from down over asking to running and back, and the lease that covers it.
+
+use std::time::Duration;
+
+use crate::model::{Generation, GroupId, NodeId, RefusalReason, StopReason, Time, Version};
+
+/// Where a group stands on this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Down, nothing claimed.
+    Down,
+    /// Down, the voters are being asked.
+    Asking {
+        /// Since when.
+        since: Time,
+    },
+    /// Being brought up.
+    Starting,
+    /// Up.
+    Running,
+    /// Being brought down; a claim is kept until that is done.
+    Stopping {
+        /// Why.
+        why: StopReason,
+    },
+}
+
+/// One group on one candidate.
+#[derive(Debug)]
+pub struct Tenure {
+    pub group: GroupId,
+    /// Position among the candidates; 0 is home.
+    pub rank: u32,
+    /// More than one candidate.
+    pub leased: bool,
+    pub phase: Phase,
+    pub generation: Generation,
+    pub claim: Option<Claim>,
+    /// Cannot run here until someone cleans up or its link returns.
+    pub unable: bool,
+    /// Published favour for another node, and until when it is shown.
+    pub handing: Option<(NodeId, Time)>,
+    /// Another node let go in our favour.
+    pub handed_by: Option<(NodeId, Time)>,
+    /// Nobody is known to have it since then.
+    pub free_since: Option<Time>,
+    /// Not to be asked for before.
+    pub retry_at: Time,
+    /// Questions in a row that got no majority.
+    pub attempts: u32,
+    /// When this node last sent it home, and how often it came back soon.
+    pub sent_home_at: Option<Time>,
+    pub homecomings_failed: u32,
+}
+
+impl Tenure {
+    pub fn new(group: GroupId, rank: u32, leased: bool) -> Self {
+        Self {
+            group,
+            rank,
+            leased,
+            phase: Phase::Down,
+            generation: Generation(0),
+            claim: None,
+            unable: false,
+            handing: None,
+            handed_by: None,
+            free_since: None,
+            retry_at: Time::ZERO,
+            attempts: 0,
+            sent_home_at: None,
+            homecomings_failed: 0,
+        }
+    }
+
+    /// Up or on the way up.
+    pub fn is_active(&self) -> bool {
+        matches!(self.phase, Phase::Starting | Phase::Running)
+    }
+}
+
+/// A lease asked for or held.
+#[derive(Debug)]
+pub struct Claim {
+    /// The list that first named it: answers to older lists say nothing about it.
+    pub since: Version,
+    /// Lease time asked for.
+    pub lease: Duration,
+    /// By voter: until when its grant surely lasts, by our clock.
+    ends: Vec<Time>,
+    /// By voter: its last refusal, when it has not granted since, and when that came.
+    refusals: Vec<Option<(RefusalReason, Time)>>,
+    /// The end last told to the executor.
+    pub told: Time,
+    /// When the refusals may have become void: ask again then rather than at the next heartbeat.
+    pub nudge: Option<Time>,
+}
+
+impl Claim {
+    pub fn new(since: Version, lease: Duration, voters: usize) -> Self {
+        Self { since, lease, ends: vec![Time::ZERO; voters], refusals: vec![None; voters], told: Time::ZERO, nudge: None }
+    }
+
+    /// A voter granted it for a question asked at `asked`; our clock may run up to 1 % off its own, so the end is taken early.
+    pub fn granted(&mut self, voter: usize, asked: Time, cap: Duration) {
+        let lease = self.lease.min(cap);
+        let end = asked + lease.saturating_sub(drift_margin(lease));
+        self.ends[voter] = self.ends[voter].max(end);
+        self.refusals[voter] = None;
+    }
+
+    /// A voter refused it.
+    pub fn refused(&mut self, voter: usize, reason: RefusalReason, now: Time) {
+        self.refusals[voter] = Some((reason, now));
+    }
+
+    /// Until when `needed` voters together surely grant it to nobody else.
+    pub fn until(&self, needed: usize) -> Option<Time> {
+        let kept_by = |end: Time| self.ends.iter().filter(|other| **other >= end).count();
+        self.ends.iter().copied().filter(|end| *end > Time::ZERO && kept_by(*end) >= needed).max()
+    }
+
+    /// A voter has granted it to another holder.
+    pub fn is_elsewhere(&self) -> bool {
+        self.refusals().any(|(reason, _)| matches!(reason, RefusalReason::Busy { .. }))
+    }
+
+    /// The refusals that stand.
+    pub fn refusals(&self) -> impl Iterator<Item = (RefusalReason, Time)> + '_ {
+        self.refusals.iter().flatten().copied()
+    }
+}
+
+/// What a lease is shortened by on the holder's side: clock rates differ by up to 1 % each way, and timers have grain.
+pub fn drift_margin(lease: Duration) -> Duration {
+    lease / 50 + Duration::from_millis(2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const T: Duration = Duration::from_millis(1500);
+
+    fn at(ms: u64) -> Time {
+        Time::ZERO + Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn a_lease_lasts_as_long_as_a_majority_surely_keeps_it() {
+        let mut claim = Claim::new(Version(1), T, 3);
+        assert_eq!(claim.until(2), None);
+        claim.granted(0, at(1000), T);
+        assert_eq!(claim.until(2), None);
+        assert_eq!(claim.until(1), Some(at(1000 + 1468)));
+        claim.granted(2, at(1100), T);
+        assert_eq!(claim.until(2), Some(at(1000 + 1468)));
+        claim.granted(1, at(1300), T);
+        assert_eq!(claim.until(2), Some(at(1100 + 1468)));
+        assert_eq!(claim.until(3), Some(at(1000 + 1468)));
+    }
+
+    #[test]
+    fn a_late_answer_to_an_old_question_never_shortens_and_a_cap_does() {
+        let mut claim = Claim::new(Version(1), T, 1);
+        claim.granted(0, at(2000), T);
+        claim.granted(0, at(1000), T);
+        assert_eq!(claim.until(1), Some(at(2000 + 1468)));
+        let mut claim = Claim::new(Version(1), T, 1);
+        claim.granted(0, at(0), Duration::from_millis(100));
+        assert_eq!(claim.until(1), Some(at(96)));
+    }
+}

@@ -1,0 +1,50 @@
+//! What a node knows, as plain facts for a report.
+
+use super::{tenure::Phase, verdict::Wait};
+use crate::model::{GroupId, NodeId, Time};
+
+/// One node's view of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct View {
+    /// In two-way touch with as many voters as a lease needs.
+    pub quorate: bool,
+    /// Voters in two-way touch, this node included.
+    pub voters_seen: usize,
+    /// Voters configured.
+    pub voters: usize,
+    /// In start-up silence.
+    pub silent: bool,
+    /// May run resources.
+    pub eligible: bool,
+    /// In standby.
+    pub standby: bool,
+    /// Carries on alone, by the rules of a pair.
+    pub alone: bool,
+    /// Peers heard within the lease time.
+    pub alive: Vec<NodeId>,
+    /// Living peers whose configuration differs.
+    pub mismatched: Vec<NodeId>,
+    /// The groups this node is a candidate for.
+    pub groups: Vec<GroupView>,
+}
+
+/// One group in a [`View`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupView {
+    /// The group.
+    pub group: GroupId,
+    /// Rank of this node; 0 is home.
+    pub rank: u32,
+    /// Where it stands here.
+    pub phase: Phase,
+    /// More than one candidate.
+    pub leased: bool,
+    /// End of the lease when this node holds it.
+    pub until: Option<Time>,
+    /// The owner as this node knows it.
+    pub owner: Option<NodeId>,
+    /// What it waits for when it is down here.
+    pub wait: Option<Wait>,
+    /// It failed here, or its link is down.
+    pub unable: bool,
+}

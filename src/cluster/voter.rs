@@ -1,0 +1,243 @@
+//! The voter: who has which lease, as far as this node has promised.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use super::ENTRIES_PER_MESSAGE;
+use crate::model::{Ack, AssignmentId, BootId, Entry, GroupId, NodeId, Refusal, RefusalReason, Stance, Tag, Time, Version};
+
+/// One promise: nobody else gets these assignments before `expires`.
+#[derive(Clone, Debug)]
+struct Grant {
+    holder: NodeId,
+    boot: BootId,
+    expires: Time,
+}
+
+/// Grants leases and remembers them. Everything is by this node's own clock.
+#[derive(Debug)]
+pub struct Voter {
+    grants: BTreeMap<GroupId, Grant>,
+    /// Which granted groups contain an assignment: groups of different configurations may overlap.
+    holders: BTreeSet<(AssignmentId, GroupId)>,
+    definitions: BTreeMap<GroupId, Vec<AssignmentId>>,
+    cap: Duration,
+    silent_until: Time,
+}
+
+impl Voter {
+    /// A voter that remembers nothing and therefore grants nothing before `silent_until`, and never more than `cap` at a time.
+    pub fn new(cap: Duration, silent_until: Time) -> Self {
+        Self { grants: BTreeMap::new(), holders: BTreeSet::new(), definitions: BTreeMap::new(), cap, silent_until }
+    }
+
+    /// Learns what a group consists of. The caller has checked that the id is the hash of the members.
+    pub fn define(&mut self, group: GroupId, members: Vec<AssignmentId>) {
+        self.definitions.insert(group, members);
+    }
+
+    /// Whether the members of a group are known.
+    pub fn knows(&self, group: GroupId) -> bool {
+        self.definitions.contains_key(&group)
+    }
+
+    /// Answers heartbeat `tag` of one node, which claims the `Claims` entries of list `version`. Tags and versions older than
+    /// what was seen before are the caller's to drop.
+    pub fn answer(&mut self, from: NodeId, boot: BootId, tag: Tag, version: Version, list: &[Entry], now: Time) -> Vec<Ack> {
+        let cap_us = micros(self.cap);
+        let empty = |first: usize| Ack { tag, version, first: index(first), count: 0, cap_us, refused: Vec::new() };
+        let mut acks = vec![empty(0)];
+        for (position, entry) in list.iter().enumerate() {
+            let Stance::Claims { lease_us, .. } = entry.stance else { continue };
+            if let Err(reason) = self.grant(from, boot, entry.group, Duration::from_micros(lease_us), now) {
+                if acks.last().is_some_and(|ack| ack.refused.len() >= ENTRIES_PER_MESSAGE) {
+                    acks.push(empty(position));
+                }
+                let last = acks.len() - 1;
+                acks[last].refused.push(Refusal { group: entry.group, reason });
+            }
+        }
+        let ends: Vec<u32> = acks.iter().skip(1).map(|ack| ack.first).chain(std::iter::once(index(list.len()))).collect();
+        for (ack, end) in acks.iter_mut().zip(ends) {
+            ack.count = end - ack.first;
+        }
+        acks
+    }
+
+    /// Takes back what `(from, boot)` was granted and no longer claims in its newest list (ascending by group).
+    pub fn release_unclaimed(&mut self, from: NodeId, boot: BootId, list: &[Entry]) {
+        let claims = |group: GroupId| {
+            list.binary_search_by_key(&group, |entry| entry.group).is_ok_and(|at| matches!(list[at].stance, Stance::Claims { .. }))
+        };
+        let gone: Vec<GroupId> = self
+            .grants
+            .iter()
+            .filter(|(group, grant)| grant.holder == from && grant.boot == boot && !claims(**group))
+            .map(|(group, _)| *group)
+            .collect();
+        for group in gone {
+            self.forget(group);
+        }
+    }
+
+    /// The other holder whose unexpired grant stands in the way of `(node, boot)`, and when that ends.
+    pub fn obstacle(&self, node: NodeId, boot: BootId, group: GroupId, now: Time) -> Option<(NodeId, Time)> {
+        let members = self.definitions.get(&group)?;
+        members
+            .iter()
+            .flat_map(|member| self.holders.range((*member, GroupId(0))..=(*member, GroupId(u64::MAX))))
+            .filter_map(|(_, other)| self.grants.get(other))
+            .filter(|grant| (grant.holder, grant.boot) != (node, boot) && grant.expires > now)
+            .max_by_key(|grant| grant.expires)
+            .map(|grant| (grant.holder, grant.expires))
+    }
+
+    fn grant(&mut self, from: NodeId, boot: BootId, group: GroupId, lease: Duration, now: Time) -> Result<(), RefusalReason> {
+        let expires = now + lease.min(self.cap);
+        if let Some(grant) = self.grants.get_mut(&group)
+            && grant.holder == from
+            && grant.boot == boot
+            && grant.expires > now
+        {
+            // Nobody else can have been granted a member meanwhile. Never earlier than promised before.
+            grant.expires = grant.expires.max(expires);
+            return Ok(());
+        }
+        if !self.knows(group) {
+            return Err(RefusalReason::Unknown);
+        }
+        if now < self.silent_until {
+            return Err(RefusalReason::Silent { remaining_us: micros(self.silent_until.since(now)) });
+        }
+        if let Some((holder, end)) = self.obstacle(from, boot, group, now) {
+            return Err(RefusalReason::Busy { holder, remaining_us: micros(end.since(now)) });
+        }
+        self.forget(group);
+        for member in &self.definitions[&group] {
+            self.holders.insert((*member, group));
+        }
+        self.grants.insert(group, Grant { holder: from, boot, expires });
+        Ok(())
+    }
+
+    fn forget(&mut self, group: GroupId) {
+        if self.grants.remove(&group).is_some() {
+            for member in &self.definitions[&group] {
+                self.holders.remove(&(*member, group));
+            }
+        }
+    }
+}
+
+/// A span in microseconds, as it travels.
+pub fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// A list position, as it travels; lists are bounded far below.
+pub fn index(position: usize) -> u32 {
+    u32::try_from(position).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const T: Duration = Duration::from_millis(1500);
+    const A: (NodeId, BootId) = (NodeId(1), BootId(11));
+    const B: (NodeId, BootId) = (NodeId(2), BootId(22));
+
+    fn at(ms: u64) -> Time {
+        Time::ZERO + Duration::from_millis(ms)
+    }
+
+    fn group(members: &[u64]) -> (GroupId, Vec<AssignmentId>) {
+        let members: Vec<AssignmentId> = members.iter().copied().map(AssignmentId).collect();
+        (GroupId::of(&members), members)
+    }
+
+    fn voter(groups: &[&[u64]]) -> Voter {
+        let mut voter = Voter::new(T, Time::ZERO);
+        for members in groups {
+            let (id, members) = group(members);
+            voter.define(id, members);
+        }
+        voter
+    }
+
+    fn ask(voter: &mut Voter, (node, boot): (NodeId, BootId), groups: &[GroupId], now: Time) -> Vec<Refusal> {
+        let mut list: Vec<Entry> =
+            groups.iter().map(|group| Entry { group: *group, stance: Stance::Claims { lease_us: micros(T), running: false } }).collect();
+        list.sort_by_key(|entry| entry.group);
+        voter.release_unclaimed(node, boot, &list);
+        voter.answer(node, boot, Tag(1), Version(1), &list, now).into_iter().flat_map(|ack| ack.refused).collect()
+    }
+
+    #[test]
+    fn one_holder_at_a_time_until_expiry_by_own_clock() {
+        let g = group(&[1]).0;
+        let mut voter = voter(&[&[1]]);
+        assert!(ask(&mut voter, A, &[g], at(0)).is_empty());
+        assert!(matches!(ask(&mut voter, B, &[g], at(1499))[0].reason, RefusalReason::Busy { remaining_us: 1000, .. }));
+        assert!(ask(&mut voter, B, &[g], at(1500)).is_empty());
+    }
+
+    #[test]
+    fn another_boot_of_the_holder_is_another_holder() {
+        let g = group(&[1]).0;
+        let mut voter = voter(&[&[1]]);
+        assert!(ask(&mut voter, A, &[g], at(0)).is_empty());
+        assert_eq!(ask(&mut voter, (A.0, BootId(12)), &[g], at(10)).len(), 1);
+    }
+
+    #[test]
+    fn groups_of_two_configurations_that_share_an_assignment_exclude_each_other() {
+        let (old, new) = (group(&[1]).0, group(&[1, 2]).0);
+        let mut voter = voter(&[&[1], &[1, 2]]);
+        assert!(ask(&mut voter, A, &[old], at(0)).is_empty());
+        assert_eq!(ask(&mut voter, B, &[new], at(10)).len(), 1);
+        // The holder itself may grow into the new group without letting go.
+        assert!(ask(&mut voter, A, &[old, new], at(20)).is_empty());
+        assert!(ask(&mut voter, A, &[new], at(30)).is_empty());
+        assert_eq!(ask(&mut voter, B, &[old], at(40)).len(), 1);
+    }
+
+    #[test]
+    fn silence_refuses_and_a_list_without_the_group_releases() {
+        let g = group(&[1]).0;
+        let mut voter = Voter::new(T, at(2000));
+        voter.define(g, group(&[1]).1);
+        assert!(matches!(ask(&mut voter, A, &[g], at(0))[0].reason, RefusalReason::Silent { remaining_us: 2_000_000 }));
+        assert!(ask(&mut voter, A, &[g], at(2000)).is_empty());
+        assert!(ask(&mut voter, A, &[], at(2001)).is_empty());
+        assert!(ask(&mut voter, B, &[g], at(2002)).is_empty());
+    }
+
+    #[test]
+    fn an_unknown_group_is_refused_until_defined() {
+        let mut voter = voter(&[]);
+        let (g, members) = group(&[7]);
+        assert_eq!(ask(&mut voter, A, &[g], at(0))[0].reason, RefusalReason::Unknown);
+        voter.define(g, members);
+        assert!(ask(&mut voter, A, &[g], at(0)).is_empty());
+    }
+
+    #[test]
+    fn many_refusals_are_split_into_acks_that_cover_the_list_once() {
+        let groups: Vec<GroupId> = (0..100).map(|n| group(&[n]).0).collect();
+        let mut voter = voter(&[]);
+        let mut list: Vec<Entry> =
+            groups.iter().map(|group| Entry { group: *group, stance: Stance::Claims { lease_us: 1, running: false } }).collect();
+        list.sort_by_key(|entry| entry.group);
+        let acks = voter.answer(A.0, A.1, Tag(1), Version(1), &list, at(0));
+        assert_eq!(acks.iter().map(|ack| ack.refused.len()).collect::<Vec<_>>(), [36, 36, 28]);
+        let mut covered = 0;
+        for ack in acks {
+            assert_eq!(ack.first, covered);
+            covered += ack.count;
+        }
+        assert_eq!(covered, 100);
+    }
+}

@@ -1,0 +1,145 @@
+//! Asking daemons, without blocking. The whole exchange with one daemon, connecting included, is bounded by the timeout;
+//! several are asked at once, so that a dead one costs nothing as long as another answers.
+
+use std::{
+    io,
+    net::SocketAddr,
+    os::unix::fs::MetadataExt,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use nix::unistd::{Gid, Group};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpStream, UnixStream},
+    time,
+};
+
+use super::{
+    ControlError,
+    protocol::{self, FrameError},
+    random, socket_path,
+};
+use crate::{
+    model::{Request, Response},
+    wire::{HELLO_LENGTH, MAX_ANSWER, Opening},
+};
+
+/// Asks the daemon of this machine.
+///
+/// # Errors
+/// It is not running, may not be asked, or does not answer in time.
+pub async fn ask_local(run_dir: &Path, request: &Request, timeout: Duration) -> Result<Response, ControlError> {
+    let socket = socket_path(run_dir);
+    let whom = || format!("the daemon at {}", socket.display());
+    let exchange = async {
+        let mut stream = connect_local(&socket).await?;
+        // A daemon that refuses early may close before it has read all: its answer is still there to read.
+        let written = protocol::write_frame(&mut stream, &protocol::encode(request)).await;
+        let answer = protocol::read_frame(&mut stream, MAX_ANSWER).await.map_err(|error| match (error, written) {
+            (FrameError::TooLong { bytes }, _) => too_long(whom(), bytes),
+            (FrameError::Io(_), Err(source)) | (FrameError::Io(source), Ok(())) => broken(whom(), source),
+        })?;
+        protocol::decode(&answer).map_err(|detail| ControlError::Protocol { whom: whom(), detail })
+    };
+    time::timeout(timeout, exchange).await.unwrap_or_else(|_| Err(ControlError::TimedOut { whom: whom(), after: timeout }))
+}
+
+/// Asks the daemon of another node over its status port.
+///
+/// # Errors
+/// It cannot be reached, has another authkey, or does not answer in time.
+pub async fn ask_remote(address: SocketAddr, authkey: &[u8], request: &Request, timeout: Duration) -> Result<Response, ControlError> {
+    let whom = || format!("the node at {address}");
+    let exchange = async {
+        let io_error = |source| broken(whom(), source);
+        let seal_error = |source| ControlError::Seal { whom: whom(), source };
+        let (opening, hello) = Opening::new(authkey, random()?);
+        let mut stream = TcpStream::connect(address).await.map_err(|source| ControlError::Unreachable { whom: whom(), source })?;
+        stream.set_nodelay(true).map_err(io_error)?;
+        stream.write_all(&hello).await.map_err(io_error)?;
+        let mut answer = [0; HELLO_LENGTH];
+        stream.read_exact(&mut answer).await.map_err(io_error)?;
+        let mut channel = opening.finish(&answer).map_err(seal_error)?;
+        let question = channel.seal(&protocol::encode(request)).map_err(seal_error)?;
+        stream.write_all(&question).await.map_err(io_error)?;
+        let mut length = [0; 4];
+        stream.read_exact(&mut length).await.map_err(io_error)?;
+        let sealed = channel.sealed_length(length).map_err(seal_error)?;
+        let sealed = protocol::read_bytes(&mut stream, sealed as u64).await.map_err(io_error)?;
+        let content = channel.open(sealed).map_err(seal_error)?;
+        protocol::decode(&content).map_err(|detail| ControlError::Protocol { whom: whom(), detail })
+    };
+    time::timeout(timeout, exchange).await.unwrap_or_else(|_| Err(ControlError::TimedOut { whom: whom(), after: timeout }))
+}
+
+/// Asks all these nodes at once; the first good answer counts, with its sender. A refusal is passed on only when nobody
+/// has a better answer.
+///
+/// # Errors
+/// Nobody answered: why, for each.
+pub async fn ask_any(
+    addresses: &[SocketAddr],
+    authkey: &[u8],
+    request: &Request,
+    timeout: Duration,
+) -> Result<(SocketAddr, Response), ControlError> {
+    let ask = async |address: SocketAddr| (address, ask_remote(address, authkey, request, timeout).await);
+    let mut asked: FuturesUnordered<_> = addresses.iter().map(|address| ask(*address)).collect();
+    let mut refused = None;
+    let mut failures = Vec::new();
+    while let Some((address, answer)) = asked.next().await {
+        match answer {
+            Ok(refusal @ Response::Refused(_)) => refused = Some((address, refusal)),
+            Ok(good) => return Ok((address, good)),
+            Err(failure) => failures.push((address, failure)),
+        }
+    }
+    failures.sort_by_key(|(address, _)| addresses.iter().position(|other| other == address));
+    refused.ok_or(ControlError::NobodyAnswered { failures })
+}
+
+/// Connects to the client socket. Its queue may be full for a moment.
+async fn connect_local(socket: &Path) -> Result<UnixStream, ControlError> {
+    let mut pause = Duration::from_millis(1);
+    let began = Instant::now();
+    loop {
+        match UnixStream::connect(socket).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => match error.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                    return Err(ControlError::NotRunning { socket: socket.into() });
+                }
+                io::ErrorKind::PermissionDenied => {
+                    return Err(ControlError::Denied { socket: socket.into(), group: group_of(socket) });
+                }
+                io::ErrorKind::WouldBlock if began.elapsed() < Duration::from_secs(10) => {
+                    time::sleep(pause).await;
+                    pause = (pause * 2).min(Duration::from_millis(50));
+                }
+                _ => return Err(ControlError::Unreachable { whom: format!("the daemon at {}", socket.display()), source: error }),
+            },
+        }
+    }
+}
+
+/// The group of the socket, for people.
+fn group_of(socket: &Path) -> String {
+    let gid = socket.symlink_metadata().map(|metadata| Gid::from_raw(metadata.gid()));
+    let group = gid.ok().and_then(|gid| Group::from_gid(gid).ok().flatten());
+    group.map_or_else(|| "cluster_group".into(), |group| format!("the group {}", group.name))
+}
+
+/// An end of the stream means something else than a broken network.
+fn broken(whom: String, source: io::Error) -> ControlError {
+    match source.kind() {
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => ControlError::Closed { whom },
+        _ => ControlError::Unreachable { whom, source },
+    }
+}
+
+fn too_long(whom: String, bytes: u32) -> ControlError {
+    ControlError::Protocol { whom, detail: format!("an answer of {bytes} bytes, more than the {MAX_ANSWER} allowed") }
+}

@@ -1,0 +1,325 @@
+//! The thread that renews the leases. It owns the datagram socket, the seal and the [`Node`]; it never waits for anything but
+//! the next datagram, event or deadline, so that no slow mount, script or log write can delay a renewal.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    net::{SocketAddr, UdpSocket},
+    os::fd::AsFd,
+    sync::{
+        Arc,
+        mpsc::{Receiver, SyncSender, TryRecvError, sync_channel},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use nix::{
+    poll::{PollFd, PollFlags, ppoll},
+    sys::{
+        eventfd::{EfdFlags, EventFd},
+        time::TimeSpec,
+    },
+};
+use tokio::sync::{mpsc, oneshot};
+use tracing::{debug, info, trace, warn};
+
+use super::{decisions, orders::Orders};
+use crate::{
+    cluster::{Node, View},
+    model::{Action, Config, Event, Message, NodeId, Output, Time},
+    sys::{
+        clock,
+        notify::{self, Notify},
+        thread::make_urgent,
+    },
+    wire::{Drop as Dropped, Endpoint, MAX_DATAGRAM},
+};
+
+/// Events that may wait for this thread; their senders wait when it is full.
+const MAILBOX: usize = 4096;
+/// Datagrams taken from the socket before the deadlines are looked at again.
+const DATAGRAMS_PER_TURN: usize = 64;
+/// Shortest time between two answers to peers that wait for an echo.
+const ECHO_INTERVAL: Duration = Duration::from_millis(5);
+
+/// What other threads may put before the cluster thread.
+pub enum Mail {
+    /// Something happened.
+    Event(Event),
+    /// Someone wants to know.
+    Look(oneshot::Sender<Look>),
+}
+
+/// An answer to [`Mail::Look`].
+#[derive(Clone, Debug)]
+pub struct Look {
+    /// The core's view.
+    pub view: View,
+    /// When it was taken.
+    pub at: Time,
+    /// Datagrams dropped, by reason.
+    pub dropped: Vec<(&'static str, u64)>,
+}
+
+/// The way to the cluster thread.
+#[derive(Clone, Debug)]
+pub struct Mailbox {
+    mail: SyncSender<Mail>,
+    bell: Arc<EventFd>,
+}
+
+/// The cluster thread has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the cluster thread has ended")]
+pub struct Ended;
+
+impl Mailbox {
+    /// Puts something before the cluster thread.
+    ///
+    /// # Errors
+    /// When the thread has ended.
+    pub fn post(&self, mail: Mail) -> Result<(), Ended> {
+        self.mail.send(mail).map_err(|_| Ended)?;
+        self.bell.write(1).map(drop).map_err(|_| Ended)
+    }
+
+    /// Puts an event before the core. When the cluster thread has ended so has the daemon, and nobody is left to hear it.
+    pub fn tell(&self, event: Event) {
+        if self.post(Mail::Event(event)).is_err() {
+            debug!("the cluster thread has ended");
+        }
+    }
+
+    /// What the core knows now.
+    ///
+    /// # Errors
+    /// When the thread has ended.
+    pub async fn look(&self) -> Result<Look, Ended> {
+        let (answer, look) = oneshot::channel();
+        self.post(Mail::Look(answer))?;
+        look.await.map_err(|_| Ended)
+    }
+}
+
+/// What the thread tells the rest of the daemon besides orders to groups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// The checks before carrying on alone are wanted.
+    CheckAlone,
+    /// Everything is given back: the daemon may exit.
+    Left,
+}
+
+/// What the thread works with.
+pub struct Parts {
+    /// The cluster.
+    pub config: Arc<Config>,
+    /// The core.
+    pub node: Node,
+    /// The seal.
+    pub endpoint: Endpoint,
+    /// The datagram socket, bound.
+    pub socket: UdpSocket,
+    /// Where orders to groups go.
+    pub orders: Orders,
+    /// Where notices go.
+    pub notices: mpsc::Sender<Notice>,
+    /// The service manager.
+    pub notify: Arc<Notify>,
+}
+
+/// Starts the thread.
+///
+/// # Errors
+/// When the kernel refuses a thread or a descriptor.
+pub fn start(parts: Parts) -> io::Result<(Mailbox, JoinHandle<()>)> {
+    let (mail, letters) = sync_channel(MAILBOX);
+    let bell = Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?);
+    parts.socket.set_nonblocking(true)?;
+    let addresses = parts.config.nodes.iter().map(|node| (node.id, parts.config.peer_address(node))).collect();
+    let mut cluster = ClusterThread {
+        addresses,
+        letters,
+        bell: bell.clone(),
+        outbox: BTreeMap::new(),
+        echoed: Time::ZERO,
+        watchdog: parts.notify.watchdog().map(|interval| (interval / 3, Time::ZERO)),
+        parts,
+    };
+    let handle = thread::Builder::new().name("cluster".to_owned()).spawn(move || {
+        for refused in make_urgent() {
+            debug!("{refused}");
+        }
+        cluster.run();
+    })?;
+    Ok((Mailbox { mail, bell }, handle))
+}
+
+struct ClusterThread {
+    parts: Parts,
+    addresses: BTreeMap<NodeId, SocketAddr>,
+    letters: Receiver<Mail>,
+    bell: Arc<EventFd>,
+    /// Messages of one turn by peer: they share datagrams.
+    outbox: BTreeMap<NodeId, Vec<Message>>,
+    echoed: Time,
+    watchdog: Option<(Duration, Time)>,
+}
+
+impl ClusterThread {
+    fn run(&mut self) {
+        loop {
+            // Deadlines first after every wake-up: a lease that ran out while we slept must not be acted upon.
+            if clock::now() >= self.parts.node.deadline().0 {
+                self.handle(Event::Timer);
+            }
+            self.feed_watchdog();
+            if !self.read_mail() {
+                return;
+            }
+            let more = self.read_datagrams();
+            if !more {
+                self.wait();
+            }
+        }
+    }
+
+    fn wait(&self) {
+        let until = self.watchdog.map_or(Time::NEVER, |(interval, fed)| fed + interval).min(self.parts.node.deadline().0);
+        let timeout = TimeSpec::from_duration(until.since(clock::now()).min(Duration::from_secs(3600)));
+        let mut waiting = [PollFd::new(self.parts.socket.as_fd(), PollFlags::POLLIN), PollFd::new(self.bell.as_fd(), PollFlags::POLLIN)];
+        // An interrupted or failed wait only means that we look around earlier.
+        if let Err(errno) = ppoll(&mut waiting, Some(timeout), None) {
+            trace!("ppoll: {errno}");
+        }
+    }
+
+    fn feed_watchdog(&mut self) {
+        if let Some((interval, fed)) = &mut self.watchdog {
+            let now = clock::now();
+            if now.since(*fed) >= *interval {
+                *fed = now;
+                if let Err(error) = self.parts.notify.send(notify::Message::Watchdog) {
+                    debug!("watchdog of the service manager: {error}");
+                }
+            }
+        }
+    }
+
+    /// False when nobody can send us anything any more.
+    fn read_mail(&mut self) -> bool {
+        // Emptied before the letters are read: one that arrives meanwhile rings again.
+        if let Err(errno) = self.bell.read()
+            && errno != nix::errno::Errno::EAGAIN
+        {
+            debug!("event descriptor: {errno}");
+        }
+        for _ in 0..MAILBOX {
+            match self.letters.try_recv() {
+                Ok(Mail::Event(event)) => self.handle(event),
+                Ok(Mail::Look(answer)) => {
+                    let at = clock::now();
+                    let look = Look { view: self.parts.node.view(at), at, dropped: self.parts.endpoint.counters().dropped().collect() };
+                    // Whoever asked may have stopped waiting.
+                    drop(answer.send(look));
+                }
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => return false,
+            }
+        }
+        true
+    }
+
+    /// True when there may be more.
+    fn read_datagrams(&mut self) -> bool {
+        let mut buffer = [0; MAX_DATAGRAM + 1];
+        for _ in 0..DATAGRAMS_PER_TURN {
+            match self.parts.socket.recv_from(&mut buffer) {
+                Ok((length, _)) => self.datagram(&buffer[..length]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+                // An ICMP answer to an earlier datagram: a peer's port is closed. The silence itself will tell.
+                Err(error) => trace!("datagram socket: {error}"),
+            }
+        }
+        true
+    }
+
+    fn datagram(&mut self, bytes: &[u8]) {
+        match self.parts.endpoint.open(bytes) {
+            Ok(opened) => {
+                if opened.waits_for_echo {
+                    self.echo(opened.from);
+                }
+                for message in opened.messages {
+                    self.handle(Event::Received { from: opened.from, boot: opened.boot, message });
+                }
+            }
+            Err(Dropped::UnprovenBoot { from, waits_for_echo, .. }) => {
+                if waits_for_echo {
+                    self.echo(from);
+                }
+            }
+            Err(reason) => trace!("datagram dropped: {reason}"),
+        }
+    }
+
+    /// Lets a peer prove us (and itself) without waiting for the next heartbeat.
+    fn echo(&mut self, to: NodeId) {
+        let now = clock::now();
+        if now.since(self.echoed) >= ECHO_INTERVAL {
+            self.echoed = now;
+            self.send(to, &[]);
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        for output in self.parts.node.handle(event, clock::now()) {
+            match output {
+                Output::Send { to, message } => self.outbox.entry(to).or_default().push(message),
+                Output::Act(Action::CheckAlone) => self.notice(Notice::CheckAlone),
+                Output::Act(action) => self.parts.orders.give(action),
+                Output::Decided(decision) => decisions::log(&self.parts.config, &decision),
+                Output::Left => {
+                    self.flush();
+                    self.notice(Notice::Left);
+                }
+            }
+        }
+        self.flush();
+    }
+
+    fn flush(&mut self) {
+        let mut outbox = std::mem::take(&mut self.outbox);
+        for (to, messages) in &mut outbox {
+            if !messages.is_empty() {
+                self.send(*to, messages);
+                messages.clear();
+            }
+        }
+        // Kept for its capacity.
+        self.outbox = outbox;
+    }
+
+    fn send(&mut self, to: NodeId, messages: &[Message]) {
+        let Some(address) = self.addresses.get(&to) else { return };
+        match self.parts.endpoint.seal(to, messages) {
+            Ok(datagrams) => {
+                for datagram in datagrams {
+                    // Loss is the network's right, and the protocol's business.
+                    if let Err(error) = self.parts.socket.send_to(&datagram, address) {
+                        trace!("to {address}: {error}");
+                    }
+                }
+            }
+            Err(error) => warn!("cannot seal a message to {}: {error}", self.parts.config.name(to)),
+        }
+    }
+
+    fn notice(&self, notice: Notice) {
+        // The receiver lives as long as the daemon and the queue is never left unread.
+        if let Err(error) = self.parts.notices.try_send(notice) {
+            info!("notice {notice:?} not taken: {error}");
+        }
+    }
+}

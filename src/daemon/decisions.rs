@@ -1,0 +1,42 @@
+//! The decisions of the core, as lines of the log.
+
+use tracing::{info, warn};
+
+use crate::model::{AskReason, Config, Decision, GroupId};
+
+/// Logs one decision. WARNING is for what an operator should look at; the normal course of a failover is INFO.
+pub fn log(config: &Config, decision: &Decision) {
+    let title = |group: GroupId| config.group(group).map_or_else(|| group.to_string(), |group| group.title(config));
+    match *decision {
+        Decision::PeerUp(node) => info!("node {} is up", config.name(node)),
+        Decision::PeerDown { node, .. } => {
+            warn!("node {} is down: not heard for {} ms", config.name(node), config.lease().as_millis());
+        }
+        Decision::PeerLeft(node) => info!("node {} has left the cluster cleanly", config.name(node)),
+        Decision::Mismatch { node, differs: true } => {
+            warn!("node {} runs another configuration: compare the configuration files of both nodes", config.name(node));
+        }
+        Decision::Mismatch { node, differs: false } => info!("node {} runs the same configuration again", config.name(node)),
+        Decision::Quorum { quorate: true, voters } => info!("quorum: in touch with {voters} of {} voters", config.voters().count()),
+        Decision::Quorum { quorate: false, voters } => {
+            warn!("no quorum: in touch with {voters} of {} voters; nothing that needs a lease can run here", config.voters().count());
+        }
+        Decision::Asks { group, why } => {
+            let because = match why {
+                AskReason::Home => "this is its home node".to_owned(),
+                AskReason::HandedOver { by } => format!("{} hands it over", config.name(by)),
+                AskReason::BetterGone => "every better candidate is gone".to_owned(),
+                AskReason::StayedFree => "nobody took it".to_owned(),
+            };
+            info!("group {}: asking the voters, {because}", title(group));
+        }
+        Decision::Acquired { group, .. } => info!("group {}: lease acquired, starting", title(group)),
+        Decision::Withdrew { group } => info!("group {}: no majority granted it, asking again later", title(group)),
+        Decision::Lost { group } => warn!("group {}: the lease ran out, stopping", title(group)),
+        Decision::Released { group, next: Some(next) } => info!("group {}: stopped and handed over to {}", title(group), config.name(next)),
+        Decision::Released { group, next: None } => info!("group {}: stopped and released", title(group)),
+        Decision::Running { group } => info!("group {}: running", title(group)),
+        Decision::Unable { group } => warn!("group {}: cannot run here", title(group)),
+        Decision::CarriesOnAlone => warn!("the other voter is silent: this node carries on alone"),
+    }
+}

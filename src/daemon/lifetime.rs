@@ -1,0 +1,64 @@
+//! How long the kernel may keep an address without hearing from us: always less than the lease that covers it, so that the
+//! address is gone before anyone else may have it even when this daemon is killed or paused.
+
+use std::time::Duration;
+
+/// The kernel counts whole seconds and removes an IPv4 address up to 0.25 s late (measured); this much is kept clear.
+const CLEARANCE: Duration = Duration::from_millis(300);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Lifetimes for one lease time T.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lifetimes {
+    /// Whole seconds that fit the lease.
+    Exact,
+    /// T is too short for whole seconds: one second, whatever remains. After a killed or paused daemon the overlap is bounded by it.
+    Coarse,
+}
+
+impl Lifetimes {
+    /// For leases that are at most `longest` when fresh.
+    #[must_use]
+    pub fn for_lease(longest: Duration) -> Self {
+        if longest >= SECOND + CLEARANCE + Duration::from_millis(20) { Self::Exact } else { Self::Coarse }
+    }
+
+    /// The lifetime to set when this much of the lease is left; `None` when too little is left to set any safely.
+    #[must_use]
+    pub fn lifetime(self, left: Duration) -> Option<Duration> {
+        match self {
+            Self::Exact => Some(Duration::from_secs(left.saturating_sub(CLEARANCE).as_secs())).filter(|life| !life.is_zero()),
+            Self::Coarse => (!left.is_zero()).then_some(SECOND),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn an_address_never_outlives_the_lease_where_seconds_fit() {
+        let lifetimes = Lifetimes::for_lease(ms(1468));
+        assert_eq!(lifetimes, Lifetimes::Exact);
+        for left in 0..20_000 {
+            if let Some(life) = lifetimes.lifetime(ms(left)) {
+                assert!(life + ms(250) < ms(left), "{life:?} of {left} ms");
+            }
+        }
+        assert_eq!(lifetimes.lifetime(ms(1468)), Some(ms(1000)));
+        assert_eq!(lifetimes.lifetime(ms(1299)), None);
+        assert_eq!(lifetimes.lifetime(ms(15_000)), Some(ms(14_000)));
+    }
+
+    #[test]
+    fn short_leases_get_one_second() {
+        let lifetimes = Lifetimes::for_lease(ms(27));
+        assert_eq!(lifetimes.lifetime(ms(20)), Some(ms(1000)));
+        assert_eq!(lifetimes.lifetime(ms(0)), None);
+    }
+}

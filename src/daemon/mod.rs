@@ -1,0 +1,322 @@
+//! The daemon: the cluster thread, the executor, the answers to clients, the logs, and how they start and end.
+//!
+//! Two kinds of threads: one that renews leases and does nothing else ([`cluster_thread`]), and tokio's, where everything that
+//! may be slow happens. Never decides who owns what (`cluster` does) and never touches a resource itself (`drivers` do).
+
+mod alone;
+mod board;
+mod cluster_thread;
+mod decisions;
+mod executor;
+mod lifetime;
+mod links;
+pub mod logs;
+mod orders;
+mod state;
+mod status;
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use nix::{
+    errno::Errno,
+    sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, setsockopt, socket, sockopt},
+};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{broadcast, mpsc, watch},
+    time::{sleep, timeout},
+};
+use tracing::{error, info, warn};
+
+use self::{
+    board::Board,
+    cluster_thread::{Mail, Mailbox, Notice, Parts},
+    executor::Shared,
+    lifetime::Lifetimes,
+    orders::Orders,
+    state::{PidFile, StateError},
+    status::Status,
+};
+use crate::{
+    cluster::{Node, Start},
+    config::{AuthFault, AuthKey, Finding, load_auth, this_node},
+    control::{ControlError, Handler, LocalServer, RemoteServer},
+    drivers::{DriverError, Drivers, Settings},
+    model::{BootId, Config, Event, NodeConfig, Order, Transport},
+    sys::{
+        clock,
+        notify::{Message, Notify},
+    },
+    wire::Endpoint,
+};
+
+/// Events of the kernel that may wait for a group.
+const KERNEL_EVENTS: usize = 1024;
+/// Longest wait for a clean leave beyond the slowest stop.
+const LEAVE_GRACE: Duration = Duration::from_secs(5);
+
+/// What the command line says beyond the configuration file.
+#[derive(Clone, Debug, Default)]
+pub struct RunOptions {
+    /// `--nodename`: this node, instead of the one whose hostname is `uname -n`.
+    pub nodename: Option<String>,
+    /// Flags that go before what the file says of the log.
+    pub log: logs::Overrides,
+}
+
+/// Why the daemon did not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// This host, or the node named, is not in the file.
+    #[error("{}{}", .0.message, .0.help.as_ref().map(|help| format!("; {help}")).unwrap_or_default())]
+    NotAMember(Box<Finding>),
+    /// The log cannot be started.
+    #[error(transparent)]
+    Log(#[from] logs::LogError),
+    /// The auth files are not fit for use.
+    #[error(transparent)]
+    Auth(#[from] AuthFault),
+    /// Pid file, directories.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The heartbeat port cannot be had.
+    #[error("cannot listen for heartbeats on udp {address}: {source}")]
+    Bind {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// Netlink and packet sockets.
+    #[error(transparent)]
+    Drivers(#[from] DriverError),
+    /// The client socket cannot be had.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// Threads, descriptors, signals.
+    #[error("cannot {what}: {source}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Runs one node until it is told to leave.
+///
+/// # Errors
+/// What kept it from starting, as a sentence for the operator.
+pub fn run(config: Arc<Config>, options: &RunOptions) -> Result<(), DaemonError> {
+    let node = this_node(&config, options.nodename.as_deref()).map_err(DaemonError::NotAMember)?.clone();
+    let authkey = Arc::new(load_auth(&config.server.auth_dir)?);
+    let pid_file = PidFile::take(&config.server)?;
+    let log = logs::start(&config.server.log, &config.server.service_name, &config.server.log_dir, &options.log)?;
+    let notify = Notify::from_environment().map_err(system("use the service manager's socket"))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("drcm")
+        .enable_all()
+        .build()
+        .map_err(system("start the runtime"))?;
+    let ended = runtime.block_on(serve(config, node, authkey, notify));
+    // A stuck child or mount must not keep the process from ending.
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    drop(pid_file);
+    if let Err(fault) = &ended {
+        error!("{fault}");
+    }
+    drop(log);
+    ended
+}
+
+async fn serve(config: Arc<Config>, node: NodeConfig, authkey: Arc<AuthKey>, notify: Notify) -> Result<(), DaemonError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(system("handle SIGTERM"))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(system("handle SIGINT"))?;
+    let mut hang_up = signal(SignalKind::hangup()).map_err(system("handle SIGHUP"))?;
+    warn_of_limits(&config, &node);
+
+    let boot = BootId(u64::from_le_bytes(random()?));
+    let remembered = state::longest_lease(&config.server.spool_dir);
+    let core = Node::new(config.clone(), node.id, boot, Start { longest_lease: remembered }, clock::now());
+    // Before anything is granted: a crash right after a longer grant must be followed by a longer silence.
+    state::note_longest_lease(&config.server.spool_dir, core.longest_lease().max(remembered))?;
+    let endpoint = Endpoint::new(authkey.bytes(), node.id, boot, config.nodes.iter().map(|node| node.id), random()?);
+    let socket = heartbeat_socket(&config, &node)?;
+    let (drivers, kernel_events) = Drivers::new(Settings::new(&config.server, &node.name))?;
+
+    let (orders, slots) = Orders::new(&config, node.id);
+    let (notices, mut noticed) = mpsc::channel(16);
+    let longest = core.longest_lease();
+    let notify = Arc::new(notify);
+    let for_manager = notify.clone();
+    let parts = Parts { config: config.clone(), node: core, endpoint, socket, orders, notices, notify };
+    let (mailbox, thread) = cluster_thread::start(parts).map_err(system("start the cluster thread"))?;
+
+    let (events, _) = broadcast::channel(KERNEL_EVENTS);
+    let lifetimes = Lifetimes::for_lease(longest.saturating_sub(longest / 50 + Duration::from_millis(2)));
+    let shared = Arc::new(Shared {
+        config: config.clone(),
+        node: node.clone(),
+        drivers,
+        mailbox: mailbox.clone(),
+        board: Board::default(),
+        lifetimes,
+        events: events.clone(),
+    });
+    tokio::spawn(links::follow(shared.clone(), kernel_events, events));
+    for (group, slot) in slots {
+        if let Some(group) = config.group(group) {
+            executor::start(shared.clone(), group.clone(), slot);
+        }
+    }
+    tokio::spawn(shorten_memory(config.clone(), longest, remembered));
+
+    let status = Arc::new(Status::new(shared.clone(), authkey.clone()));
+    let (quit, quitting) = watch::channel(false);
+    let handler: Handler = Arc::new(move |request| {
+        let status = status.clone();
+        Box::pin(async move { status.answer(request).await })
+    });
+    let local = LocalServer::bind(&config.server.run_dir, &config.server.cluster_user, &config.server.cluster_group)?;
+    let clients = tokio::spawn(local.serve(handler.clone(), quitting.clone()));
+    tokio::spawn(serve_nodes(config.clone(), node.clone(), authkey, handler, quitting));
+    info!(
+        "node {} is up: {} nodes, {} groups, lease {} ms",
+        node.name,
+        config.nodes.len(),
+        config.groups.len(),
+        config.lease().as_millis()
+    );
+    tell_manager(&for_manager, Message::Ready);
+
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hang_up.recv() => warn!("SIGHUP: the configuration is read at start only; restart this node to change it"),
+            notice = noticed.recv() => match notice {
+                Some(Notice::CheckAlone) => drop(tokio::spawn(alone::check(shared.clone()))),
+                Some(Notice::Left) => {}
+                None => break,
+            },
+        }
+    }
+    tell_manager(&for_manager, Message::Stopping);
+    leave(&config, &mailbox, &mut noticed).await;
+    drop(quit);
+    // The socket file goes with its server; a client that will not end must not hold us.
+    drop(timeout(LEAVE_GRACE, clients).await);
+    if thread.is_finished() {
+        error!("the cluster thread had ended by itself");
+    }
+    Ok(())
+}
+
+/// Hands everything over, or stops it, before the process ends.
+async fn leave(config: &Config, mailbox: &Mailbox, noticed: &mut mpsc::Receiver<Notice>) {
+    info!("leaving: stopping and handing over");
+    let slowest = config.resources.iter().map(|resource| resource.options.stop_timeout).max().unwrap_or_default();
+    if mailbox.post(Mail::Event(Event::Order(Order::Leave))).is_err() {
+        return;
+    }
+    let left = async {
+        while let Some(notice) = noticed.recv().await {
+            if notice == Notice::Left {
+                return;
+            }
+        }
+    };
+    if timeout(slowest + LEAVE_GRACE, left).await.is_err() {
+        error!(
+            "not everything could be stopped in {} s: leaving all the same; what still runs here may be started elsewhere",
+            slowest.as_secs()
+        );
+    } else {
+        info!("left the cluster");
+    }
+}
+
+/// Once every lease of an earlier, longer configuration has run out, the silence after the next start need not cover it.
+async fn shorten_memory(config: Arc<Config>, longest: Duration, remembered: Duration) {
+    if remembered <= longest {
+        return;
+    }
+    sleep(remembered * 2).await;
+    if let Err(error) = state::note_longest_lease(&config.server.spool_dir, longest) {
+        warn!("{error}");
+    }
+}
+
+/// The status port. Its address may not be there yet, as early in a boot: nothing else waits for it.
+async fn serve_nodes(config: Arc<Config>, node: NodeConfig, authkey: Arc<AuthKey>, handler: Handler, quitting: watch::Receiver<bool>) {
+    let address = SocketAddr::new(listen_ip(&config, &node), config.server.tcpport);
+    let mut complained = false;
+    loop {
+        match RemoteServer::bind(address, authkey.bytes()).await {
+            Ok(server) => return server.serve(handler, quitting).await,
+            Err(error) if !complained => warn!("{error}; trying again each second"),
+            Err(_) => {}
+        }
+        complained = true;
+        sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// Random bytes for what must not be guessed or repeated.
+fn random<const N: usize>() -> Result<[u8; N], DaemonError> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| DaemonError::System { what: "draw random numbers", source: io::Error::other(error.to_string()) })?;
+    Ok(bytes)
+}
+
+/// Keys that are understood, but whose work is not done yet, must not pass in silence.
+fn warn_of_limits(config: &Config, node: &NodeConfig) {
+    for other in config.nodes.iter().filter(|other| other.transport == Transport::Tcp) {
+        warn!("node {}: transport = tcp is not available in this version; its heartbeats go by UDP", other.name);
+    }
+    if !node.active {
+        info!("node_is_active = 0: this node votes and runs nothing");
+    }
+}
+
+fn listen_ip(config: &Config, node: &NodeConfig) -> IpAddr {
+    match (config.server.bind_to_keep_alive_ip, node.keep_alive_ip) {
+        (true, ip) => ip,
+        (false, IpAddr::V4(_)) => Ipv4Addr::UNSPECIFIED.into(),
+        (false, IpAddr::V6(_)) => Ipv6Addr::UNSPECIFIED.into(),
+    }
+}
+
+/// Bound even when the address is not there yet, as early in a boot.
+fn heartbeat_socket(config: &Config, node: &NodeConfig) -> Result<std::net::UdpSocket, DaemonError> {
+    let ip = listen_ip(config, node);
+    let address = SocketAddr::new(ip, config.server.udpport);
+    let open = || -> Result<std::net::UdpSocket, Errno> {
+        let family = if ip.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+        let descriptor = socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+        setsockopt(&descriptor, sockopt::IpFreebind, &true)?;
+        // Room for a burst while this thread is not scheduled.
+        setsockopt(&descriptor, sockopt::RcvBuf, &(1 << 20))?;
+        setsockopt(&descriptor, sockopt::Priority, &6)?;
+        bind(std::os::fd::AsRawFd::as_raw_fd(&descriptor), &SockaddrStorage::from(address))?;
+        Ok(std::net::UdpSocket::from(descriptor))
+    };
+    open().map_err(|errno| DaemonError::Bind { address, source: errno.into() })
+}
+
+fn tell_manager(notify: &Notify, message: Message<'_>) {
+    if let Err(error) = notify.send(message) {
+        warn!("cannot tell the service manager: {error}");
+    }
+}
+
+fn system(what: &'static str) -> impl Fn(io::Error) -> DaemonError {
+    move |source| DaemonError::System { what, source }
+}

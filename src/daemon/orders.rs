@@ -1,0 +1,75 @@
+//! The orders of the core, one slot per group: the newest order is what counts, so nothing can pile up and the cluster
+//! thread never waits for an executor.
+
+use std::collections::BTreeMap;
+
+use tokio::sync::watch;
+
+use crate::model::{Action, Config, Generation, GroupId, NodeId, StopReason, Time};
+
+/// What a group is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Nothing was ordered yet.
+    None,
+    /// Be up.
+    Up,
+    /// Be down.
+    Down(StopReason),
+}
+
+/// The slot of one group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot {
+    /// What to do.
+    pub order: Order,
+    /// Number of the order.
+    pub generation: Generation,
+    /// End of the lease as last told; `None` without a lease.
+    pub until: Option<Time>,
+    /// Grows with each wish to announce the group's addresses again.
+    pub announcements: u64,
+}
+
+/// The writing side, on the cluster thread.
+#[derive(Debug)]
+pub struct Orders {
+    slots: BTreeMap<GroupId, watch::Sender<Slot>>,
+}
+
+impl Orders {
+    /// Slots for every group that `me` is a candidate of, with their reading sides.
+    #[must_use]
+    pub fn new(config: &Config, me: NodeId) -> (Self, Vec<(GroupId, watch::Receiver<Slot>)>) {
+        let empty = Slot { order: Order::None, generation: Generation(0), until: None, announcements: 0 };
+        let mut slots = BTreeMap::new();
+        let mut readers = Vec::new();
+        for group in config.groups.iter().filter(|group| group.candidates.contains(&me)) {
+            let (writer, reader) = watch::channel(empty);
+            slots.insert(group.id, writer);
+            readers.push((group.id, reader));
+        }
+        (Self { slots }, readers)
+    }
+
+    /// Writes an order of the core into its slot. Orders that are not about one group are not for here.
+    pub fn give(&self, action: Action) {
+        match action {
+            Action::Start { group, generation, until } => self.change(group, |slot| {
+                *slot = Slot { order: Order::Up, generation, until, ..*slot };
+            }),
+            Action::Stop { group, generation, why } => self.change(group, |slot| {
+                *slot = Slot { order: Order::Down(why), generation, until: None, ..*slot };
+            }),
+            Action::Extend { group, until } => self.change(group, |slot| slot.until = Some(until)),
+            Action::Announce { group } => self.change(group, |slot| slot.announcements += 1),
+            Action::CheckAlone => {}
+        }
+    }
+
+    fn change(&self, group: GroupId, change: impl FnOnce(&mut Slot)) {
+        if let Some(slot) = self.slots.get(&group) {
+            slot.send_modify(change);
+        }
+    }
+}

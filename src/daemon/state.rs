@@ -1,0 +1,123 @@
+//! What the daemon keeps in files: its pid and lock in run_dir, the longest lease it may have granted in spool_dir.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::model::Server;
+
+/// Longest lease that a damaged or planted file can make us wait for.
+const LONGEST_BELIEVED: Duration = Duration::from_secs(24 * 3600);
+
+/// Why the files could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// A directory is missing and cannot be made.
+    #[error("cannot make the directory {path}: {source}")]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file cannot be read or written.
+    #[error("cannot use {path}: {source}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Another daemon holds the lock.
+    #[error("another drcm_server (pid {pid}) is already running with {path}: stop it first, or give this one another run_dir")]
+    Running {
+        /// The pid file.
+        path: PathBuf,
+        /// What it says.
+        pid: String,
+    },
+}
+
+/// Held for as long as the daemon runs: there is one per run_dir.
+#[derive(Debug)]
+pub struct PidFile {
+    path: PathBuf,
+    _lock: Flock<File>,
+}
+
+impl PidFile {
+    /// Takes the lock and writes our pid.
+    ///
+    /// # Errors
+    /// When another daemon has it, or run_dir cannot be used.
+    pub fn take(server: &Server) -> Result<Self, StateError> {
+        for path in [&server.run_dir, &server.spool_dir] {
+            fs::create_dir_all(path).map_err(|source| StateError::Directory { path: path.clone(), source })?;
+        }
+        let path = server.run_dir.join(format!("{}.pid", server.service_name));
+        let fault = |source| StateError::File { path: path.clone(), source };
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o644)
+            .custom_flags(nix::libc::O_CLOEXEC | nix::libc::O_NOFOLLOW)
+            .open(&path)
+            .map_err(fault)?;
+        let mut pid = String::new();
+        // Whatever stands there is only shown to people.
+        (&mut file).take(32).read_to_string(&mut pid).map(drop).unwrap_or_default();
+        let mut lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => lock,
+            Err((_, nix::errno::Errno::EWOULDBLOCK)) => return Err(StateError::Running { path, pid: pid.trim().to_owned() }),
+            Err((_, errno)) => return Err(fault(errno.into())),
+        };
+        lock.set_len(0).map_err(fault)?;
+        io::Seek::rewind(&mut *lock).map_err(fault)?;
+        writeln!(lock, "{}", std::process::id()).map_err(fault)?;
+        Ok(Self { path, _lock: lock })
+    }
+}
+
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        // A stale file does no harm: the lock is what counts.
+        fs::remove_file(&self.path).unwrap_or_default();
+    }
+}
+
+/// The longest lease that this node may have granted, as noted in spool_dir; zero when nothing (credible) is noted.
+#[must_use]
+pub fn longest_lease(spool_dir: &Path) -> Duration {
+    let Ok(text) = fs::read_to_string(file(spool_dir)) else { return Duration::ZERO };
+    text.trim().parse().map_or(Duration::ZERO, Duration::from_micros).min(LONGEST_BELIEVED)
+}
+
+/// Notes it, so that it is on disk before anything is granted.
+///
+/// # Errors
+/// When spool_dir cannot be written.
+pub fn note_longest_lease(spool_dir: &Path, lease: Duration) -> Result<(), StateError> {
+    let path = file(spool_dir);
+    let new = path.with_extension("new");
+    let write = || {
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW).open(&new)?;
+        writeln!(file, "{}", lease.as_micros())?;
+        file.sync_all()?;
+        fs::rename(&new, &path)?;
+        File::open(spool_dir)?.sync_all()
+    };
+    write().map_err(|source| StateError::File { path: path.clone(), source })
+}
+
+fn file(spool_dir: &Path) -> PathBuf {
+    spool_dir.join("longest_lease_us")
+}

@@ -1,0 +1,213 @@
+//! Answers to clients and to other nodes: what this node runs, how it sees the cluster, what the others say.
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures_util::future::join_all;
+
+use super::{cluster_thread::Look, executor::Shared};
+use crate::{
+    cluster::{GroupView, Phase, Wait},
+    control::client,
+    model::{
+        Activity, Assignment, ClusterReport, Driver, Group, GroupReport, MemberReport, NodeConfig, NodeId, NodeReport, QuorumReport,
+        Request, Resource, ResourceReport, Response, Spec, Time,
+    },
+    sys::clock,
+};
+
+/// Longest wait for another node's answer: a client waits for at most a second in all.
+const PEER_DEADLINE: Duration = Duration::from_millis(700);
+
+/// Answers questions about this node and its cluster.
+pub struct Status {
+    shared: Arc<Shared>,
+    authkey: Arc<crate::config::AuthKey>,
+    started: i64,
+}
+
+impl Status {
+    /// For a daemon that started now.
+    #[must_use]
+    pub fn new(shared: Arc<Shared>, authkey: Arc<crate::config::AuthKey>) -> Self {
+        Self { shared, authkey, started: clock::wall_seconds() }
+    }
+
+    /// The answer to one question.
+    pub async fn answer(&self, request: Request) -> Response {
+        match request {
+            Request::Ping => Response::Pong,
+            Request::Node => match self.shared.mailbox.look().await {
+                Ok(look) => Response::Node(self.node_report(&look)),
+                Err(ended) => Response::Refused(ended.to_string()),
+            },
+            Request::Cluster => match self.shared.mailbox.look().await {
+                Ok(look) => Response::Cluster(self.cluster_report(&look).await),
+                Err(ended) => Response::Refused(ended.to_string()),
+            },
+            Request::PingNodes(nodes) => self.ping_nodes(&nodes).await,
+        }
+    }
+
+    async fn ping_nodes(&self, nodes: &[NodeId]) -> Response {
+        let asked = self.shared.config.nodes.iter().filter(|node| nodes.is_empty() || nodes.contains(&node.id));
+        let pings = asked.map(|node| async move {
+            if node.id == self.shared.node.id {
+                return (node.id, Some(0));
+            }
+            let begun = Instant::now();
+            let pong = self.ask(node, &Request::Ping).await == Some(Response::Pong);
+            (node.id, pong.then(|| u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX)))
+        });
+        Response::Pings(join_all(pings).await)
+    }
+
+    /// A peer's answer, or nothing within the deadline.
+    async fn ask(&self, node: &NodeConfig, request: &Request) -> Option<Response> {
+        let address = SocketAddr::new(node.keep_alive_ip, self.shared.config.server.tcpport);
+        client::ask_remote(address, self.authkey.bytes(), request, PEER_DEADLINE).await.ok()
+    }
+
+    async fn cluster_report(&self, look: &Look) -> ClusterReport {
+        let members = self.shared.config.nodes.iter().map(|node| async move {
+            let own = node.id == self.shared.node.id;
+            let up = own || look.view.alive.contains(&node.id);
+            let report = if own {
+                Some(self.node_report(look))
+            } else if up {
+                match self.ask(node, &Request::Node).await {
+                    Some(Response::Node(report)) => Some(report),
+                    _ => None,
+                }
+            } else {
+                None
+            };
+            MemberReport { node: node.id, name: node.name.clone(), hostname: node.hostname.clone(), ip: node.keep_alive_ip, report, up }
+        });
+        ClusterReport { at: clock::wall_seconds(), asked: self.shared.node.id, members: join_all(members).await }
+    }
+
+    fn node_report(&self, look: &Look) -> NodeReport {
+        let (config, me) = (&self.shared.config, self.shared.node.id);
+        let groups: Vec<(&Group, &GroupView)> =
+            look.view.groups.iter().filter_map(|view| Some((config.group(view.group)?, view))).collect();
+        let resources = groups
+            .iter()
+            .flat_map(|(group, view)| group.assignments.iter().map(move |assignment| (assignment, *view)))
+            .filter_map(|(assignment, view)| Some(self.resource_report(assignment, config.resource(&assignment.resource)?, view)))
+            .collect();
+        NodeReport {
+            node: me,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started: self.started,
+            fingerprint: config.fingerprint,
+            eligible: look.view.eligible,
+            quorum: QuorumReport {
+                quorate: look.view.quorate,
+                voters_seen: count(look.view.voters_seen),
+                voters: count(look.view.voters),
+                silent: look.view.silent,
+                alive: std::iter::once(me).chain(look.view.alive.iter().copied()).collect(),
+                mismatched: look.view.mismatched.clone(),
+            },
+            groups: groups.iter().map(|(group, view)| self.group_report(group, view, look.at)).collect(),
+            resources,
+            dropped: look
+                .dropped
+                .iter()
+                .filter(|(_, dropped)| *dropped > 0)
+                .map(|(reason, dropped)| ((*reason).to_owned(), *dropped))
+                .collect(),
+        }
+    }
+
+    fn group_report(&self, group: &Group, view: &GroupView, at: Time) -> GroupReport {
+        let activity = match view.phase {
+            Phase::Down if view.unable => Activity::Failed,
+            Phase::Down => Activity::Stopped,
+            Phase::Asking { .. } => Activity::Asking,
+            Phase::Starting => Activity::Starting,
+            Phase::Running => Activity::Running,
+            Phase::Stopping { .. } => Activity::Stopping,
+        };
+        GroupReport {
+            group: group.id,
+            title: group.title(&self.shared.config),
+            rank: view.rank,
+            activity,
+            lease_ms: view.until.map(|until| u64::try_from(until.since(at).as_millis()).unwrap_or(u64::MAX)),
+            owner: view.owner,
+            reason: self.reason(view, at),
+        }
+    }
+
+    /// Why a group is not running here, as a sentence.
+    fn reason(&self, view: &GroupView, at: Time) -> String {
+        let name = |node: NodeId| self.shared.config.name(node);
+        let in_ms = |when: Time| format!("{} ms", when.since(at).as_millis());
+        match (view.phase, view.wait) {
+            (Phase::Running, _) => String::new(),
+            (Phase::Starting, _) => "being started".to_owned(),
+            (Phase::Stopping { why }, _) => format!("being stopped: {why}"),
+            (Phase::Asking { .. }, _) => "asking the voters for the lease".to_owned(),
+            (Phase::Down, Some(Wait::Ineligible)) => "this node runs nothing: inactive, in standby or leaving".to_owned(),
+            (Phase::Down, Some(Wait::Unable)) | (Phase::Down, None) if view.unable => {
+                "it failed on this node, or its link is down: see the problem of its resources".to_owned()
+            }
+            (Phase::Down, Some(Wait::Unable)) => "it failed on this node".to_owned(),
+            (Phase::Down, Some(Wait::NoQuorum)) => "no quorum: a majority of voters is not in touch".to_owned(),
+            (Phase::Down, Some(Wait::Silent { until })) => format!("this node has just started and waits for another {}", in_ms(until)),
+            (Phase::Down, Some(Wait::OwnedBy(node))) => format!("{} owns it", name(node)),
+            (Phase::Down, Some(Wait::LeaseRuns { holder, until })) => {
+                format!("the lease of {} runs for another {}", name(holder), in_ms(until))
+            }
+            (Phase::Down, Some(Wait::Retry { at: when })) => format!("the voters refused; asked again in {}", in_ms(when)),
+            (Phase::Down, Some(Wait::Better { node, at: when })) => {
+                format!("left to {}, which is a better candidate, for another {}", name(node), in_ms(when))
+            }
+            (Phase::Down, None) => "about to be taken".to_owned(),
+        }
+    }
+
+    fn resource_report(&self, assignment: &Assignment, resource: &Resource, view: &GroupView) -> ResourceReport {
+        let note = self.shared.board.note(assignment);
+        let activity = match note.activity {
+            // What the executor has not touched yet is what the core says of its group.
+            Activity::Stopped if matches!(view.phase, Phase::Asking { .. }) => Activity::Asking,
+            other => other,
+        };
+        ResourceReport {
+            resource: assignment.resource.clone(),
+            home: assignment.home,
+            activity,
+            since: note.since,
+            what: what(&resource.spec),
+            driver: match &resource.driver {
+                Driver::Native => "native".to_owned(),
+                Driver::Script(path) => format!("script {}", path.display()),
+            },
+            problem: note.problem,
+        }
+    }
+}
+
+/// A resource in a line.
+fn what(spec: &Spec) -> String {
+    match spec {
+        Spec::FileSystem(file_system) => format!("{} on {}", file_system.source, file_system.target.display()),
+        Spec::Address(address) => {
+            let interface = address.interface.label.as_ref().unwrap_or(&address.interface.device);
+            format!("{}/{} on {interface}", address.ip, address.prefix)
+        }
+        Spec::Service(service) => service.name.clone(),
+        Spec::Application(application) => format!("{} as {}:{}", application.start, application.user, application.group),
+        Spec::Crontab(crontab) => format!("{} in {}", crontab.template.display(), crontab.install_dir.display()),
+    }
+}
+
+fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}

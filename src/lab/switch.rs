@@ -1,0 +1,200 @@
+//! The switch of the laboratory: a bridge in a namespace of its own, and the faults that can be made on it. A node behind a
+//! cut port keeps its carrier, as a server behind a dead uplink does.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::{Ipv4Addr, Ipv6Addr},
+    process::Command,
+};
+
+use super::{LabError, Namespace, program};
+
+/// A port of the switch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Port {
+    /// Where a node is.
+    Node(usize),
+    /// Where the client is.
+    Client,
+}
+
+impl fmt::Display for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Node(number) => write!(f, "node{}", number + 1),
+            Self::Client => f.write_str("client"),
+        }
+    }
+}
+
+/// The bridge and its faults.
+pub struct Switch {
+    namespace: Namespace,
+    blocked: BTreeSet<(Port, Port)>,
+    loss: BTreeMap<(Port, Port), u16>,
+}
+
+impl Switch {
+    /// A bridge without ports.
+    ///
+    /// # Errors
+    /// [`LabError`], when namespaces are not permitted or `ip` is missing.
+    pub fn create() -> Result<Self, LabError> {
+        let namespace = Namespace::create("switch")?;
+        namespace.ip("link add bridge type bridge stp_state 0 forward_delay 0 mcast_snooping 0\n\
+             link set bridge up\n")?;
+        Ok(Self { namespace, blocked: BTreeSet::new(), loss: BTreeMap::new() })
+    }
+
+    /// Puts an `eth0` with these addresses into a namespace, with its other end in a port of the switch.
+    ///
+    /// # Errors
+    /// [`LabError::Command`].
+    pub fn connect(&self, port: Port, namespace: &Namespace, address: Ipv4Addr, address_6: Ipv6Addr) -> Result<(), LabError> {
+        let path = namespace.path().display();
+        let [a, b, c, d] = hardware_address(port)[2..] else { return Ok(()) };
+        self.namespace.ip(&format!(
+            "link add {port} type veth peer name eth0 address 02:77:{a:02x}:{b:02x}:{c:02x}:{d:02x} netns {path}\n\
+             link set {port} master bridge\n\
+             link set {port} up\n"
+        ))?;
+        namespace.ip(&format!(
+            "link set eth0 up\n\
+             address add {address}/24 dev eth0\n\
+             address add {address_6}/64 dev eth0 nodad\n"
+        ))
+    }
+
+    /// Cuts a port off from all others. The node keeps its carrier.
+    ///
+    /// # Errors
+    /// [`LabError::Command`].
+    pub fn cut(&self, port: Port) -> Result<(), LabError> {
+        self.namespace.ip(&format!("link set {port} nomaster\n"))
+    }
+
+    /// Takes a cut back.
+    ///
+    /// # Errors
+    /// [`LabError::Command`].
+    pub fn join(&self, port: Port) -> Result<(), LabError> {
+        self.namespace.ip(&format!("link set {port} master bridge\n"))
+    }
+
+    /// Pulls the cable of a port: the carrier goes.
+    ///
+    /// # Errors
+    /// [`LabError::Command`].
+    pub fn unplug(&self, port: Port) -> Result<(), LabError> {
+        self.namespace.ip(&format!("link set {port} down\n"))
+    }
+
+    /// Puts the cable back.
+    ///
+    /// # Errors
+    /// [`LabError::Command`].
+    pub fn plug(&self, port: Port) -> Result<(), LabError> {
+        self.namespace.ip(&format!("link set {port} up\n"))
+    }
+
+    /// Drops what goes from one port to another; the way back stays open.
+    ///
+    /// # Errors
+    /// [`LabError::Command`]; [`LabError::Missing`] without nftables.
+    pub fn block(&mut self, from: Port, to: Port) -> Result<(), LabError> {
+        self.blocked.insert((from, to));
+        self.apply()
+    }
+
+    /// Drops what goes between two ports, both ways.
+    ///
+    /// # Errors
+    /// As [`Switch::block`].
+    pub fn part(&mut self, one: Port, other: Port) -> Result<(), LabError> {
+        self.blocked.insert((one, other));
+        self.blocked.insert((other, one));
+        self.apply()
+    }
+
+    /// Loses this share of what goes from one port to another, at random.
+    ///
+    /// # Errors
+    /// As [`Switch::block`].
+    pub fn lose(&mut self, from: Port, to: Port, permille: u16) -> Result<(), LabError> {
+        self.loss.insert((from, to), permille);
+        self.apply()
+    }
+
+    /// Takes back every block and loss (cuts stay).
+    ///
+    /// # Errors
+    /// As [`Switch::block`].
+    pub fn heal(&mut self) -> Result<(), LabError> {
+        self.blocked.clear();
+        self.loss.clear();
+        self.apply()
+    }
+
+    fn apply(&self) -> Result<(), LabError> {
+        let mut command = Command::new(program("nft", "nftables")?);
+        command.args(["-f", "-"]);
+        self.namespace.feed(command, &rules(&self.blocked, &self.loss))
+    }
+}
+
+/// The whole rule set, replacing the one before in a single transaction.
+fn rules(blocked: &BTreeSet<(Port, Port)>, loss: &BTreeMap<(Port, Port), u16>) -> String {
+    let mut text = String::from(
+        "add table bridge faults\ndelete table bridge faults\ntable bridge faults {\nchain crossing {\n\
+         type filter hook forward priority 0; policy accept;\n",
+    );
+    for (from, to) in blocked {
+        text += &format!("iifname \"{from}\" oifname \"{to}\" drop\n");
+    }
+    for ((from, to), permille) in loss {
+        text += &format!("iifname \"{from}\" oifname \"{to}\" numgen random mod 1000 < {permille} drop\n");
+    }
+    text + "}\n}\n"
+}
+
+/// The hardware address of whatever is behind a port.
+pub(super) fn hardware_address(port: Port) -> [u8; 6] {
+    match port {
+        Port::Node(number) => {
+            let number = u16::try_from(number).unwrap_or(u16::MAX).to_be_bytes();
+            [0x02, 0x77, 0, 0, number[0], number[1]]
+        }
+        Port::Client => [0x02, 0x77, 0, 1, 0, 0],
+    }
+}
+
+/// Which port has this hardware address.
+pub(super) fn port_of(address: [u8; 6]) -> Option<Port> {
+    match address {
+        [0x02, 0x77, 0, 0, high, low] => Some(Port::Node(usize::from(u16::from_be_bytes([high, low])))),
+        [0x02, 0x77, 0, 1, 0, 0] => Some(Port::Client),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hardware_address_names_its_port() {
+        for port in [Port::Node(0), Port::Node(1), Port::Node(300), Port::Client] {
+            assert_eq!(port_of(hardware_address(port)), Some(port));
+        }
+        assert_eq!(port_of([0; 6]), None);
+    }
+
+    #[test]
+    fn the_rules_replace_each_other_whole() {
+        let text = rules(&BTreeSet::from([(Port::Node(0), Port::Client)]), &BTreeMap::from([((Port::Node(1), Port::Node(2)), 100)]));
+        assert!(text.starts_with("add table bridge faults\ndelete table bridge faults\n"));
+        assert!(text.contains("iifname \"node1\" oifname \"client\" drop\n"));
+        assert!(text.contains("iifname \"node2\" oifname \"node3\" numgen random mod 1000 < 100 drop\n"));
+    }
+}

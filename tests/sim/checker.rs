@@ -1,0 +1,394 @@
+//! The reference: what is true, apart from what any core believes. It watches what nodes say and do, with the true time of
+//! each, and never asks a core. A promise counts from the instant at which its answer was sent, by the clock of the voter.
+
+use std::time::Duration;
+
+use drcm::model::{Ack, BootId, Claims, Entry, Generation, Heartbeat, Stance, Time, Version};
+
+use super::{
+    clock::{Clock, Instant},
+    setup::GroupFacts,
+};
+
+/// Lists of one node that are remembered: acks name a list by number.
+const LISTS: usize = 4096;
+
+/// One list of claims as its node published it.
+#[derive(Clone, Debug)]
+struct List {
+    boot: BootId,
+    version: Version,
+    entries: Vec<Option<Entry>>,
+}
+
+/// What one voter promised one node about one group.
+#[derive(Clone, Copy, Debug)]
+struct Grant {
+    boot: BootId,
+    version: Version,
+    until: Instant,
+    /// The holder has published a later list without the group: it cannot count on this any more.
+    released: bool,
+}
+
+/// What a node may believe to hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Hold {
+    /// Until then, by the clock of the node, as the executor was told.
+    pub until: Time,
+    /// The incarnation that was promised it; none under pair rules.
+    boot: Option<BootId>,
+    /// Its own vote was needed.
+    own: bool,
+}
+
+/// The record.
+pub struct Checker {
+    groups: Vec<GroupFacts>,
+    voters: Vec<usize>,
+    /// By node, newest last.
+    lists: Vec<Vec<List>>,
+    /// By voter, node, group.
+    grants: Vec<Option<Grant>>,
+    /// By node and group: until when the node relied on its own vote.
+    own_votes: Vec<(BootId, Instant)>,
+    /// By node and group.
+    holds: Vec<Option<Hold>>,
+    /// By node and group: the latest order.
+    generations: Vec<Option<Generation>>,
+    /// By assignment: the nodes that have it active, one bit each.
+    active: Vec<u16>,
+    nodes: usize,
+    /// How much later than told a lease may end where nobody else's promise is needed.
+    step: Duration,
+}
+
+impl Checker {
+    /// A record of a cluster in which nothing has happened.
+    pub fn new(nodes: usize, voters: Vec<usize>, groups: Vec<GroupFacts>, assignments: usize, step: Duration) -> Self {
+        let all = nodes * groups.len();
+        Self {
+            voters,
+            lists: vec![Vec::new(); nodes],
+            grants: vec![None; nodes * all],
+            own_votes: vec![(BootId(0), 0); all],
+            holds: vec![None; all],
+            generations: vec![None; all],
+            active: vec![0; assignments],
+            nodes,
+            step,
+            groups,
+        }
+    }
+
+    /// The group with this id.
+    pub fn group(&self, id: drcm::model::GroupId) -> Option<usize> {
+        self.groups.iter().position(|group| group.id == id)
+    }
+
+    /// What a node holds.
+    pub fn hold(&self, node: usize, group: usize) -> Option<Hold> {
+        self.holds[node * self.groups.len() + group]
+    }
+
+    /// The nodes that have an assignment active.
+    pub fn active(&self, assignment: usize) -> u16 {
+        self.active[assignment]
+    }
+
+    /// The first node on which all members of a group are active.
+    pub fn owner(&self, group: usize) -> Option<usize> {
+        let members = self.groups[group].members;
+        let everywhere =
+            (0..self.active.len()).filter(|index| members >> index & 1 == 1).fold(u16::MAX, |nodes, index| nodes & self.active[index]);
+        (everywhere != 0).then(|| everywhere.trailing_zeros() as usize)
+    }
+
+    /// A daemon is gone, for whatever reason: it holds nothing any more.
+    pub fn gone(&mut self, node: usize) {
+        let groups = self.groups.len();
+        self.holds[node * groups..(node + 1) * groups].fill(None);
+        self.generations[node * groups..(node + 1) * groups].fill(None);
+    }
+
+    /// A node said it is alive and named its list.
+    pub fn heartbeat(&mut self, node: usize, boot: BootId, heartbeat: &Heartbeat, clock: &Clock, now: Instant) -> Result<(), String> {
+        if heartbeat.entries == 0 { self.publish(node, boot, heartbeat.version, 0, clock, now).map(|_| ()) } else { Ok(()) }
+    }
+
+    /// A node sent its list or a part of it.
+    pub fn claims(&mut self, node: usize, boot: BootId, claims: &Claims, clock: &Clock, now: Instant) -> Result<(), String> {
+        let list = self.publish(node, boot, claims.version, claims.total as usize, clock, now)?;
+        let Some(list) = list else { return Ok(()) };
+        let first = claims.first as usize;
+        if first + claims.entries.len() > self.lists[node][list].entries.len() {
+            return Err(format!("node {node} sent entries beyond the end of its list: {claims:?}"));
+        }
+        let mut changed = false;
+        for (index, entry) in claims.entries.iter().enumerate() {
+            match self.lists[node][list].entries[first + index].replace(*entry) {
+                None => changed = true,
+                Some(before) if before == *entry => {}
+                Some(before) => return Err(format!("node {node} published list {} twice: {before:?} and {entry:?}", claims.version)),
+            }
+        }
+        if changed { self.release(node, list, clock, now) } else { Ok(()) }
+    }
+
+    /// A voter answered: from now on it is bound.
+    pub fn ack(&mut self, voter: usize, to: usize, boot: BootId, ack: &Ack, clock: &Clock, now: Instant) -> Result<(), String> {
+        let Some(list) = self.lists[to].iter().rev().find(|list| list.boot == boot && list.version == ack.version) else {
+            return if ack.count == 0 {
+                Ok(())
+            } else {
+                Err(format!("node {voter} acknowledged list {} of node {to}, which it cannot know", ack.version))
+            };
+        };
+        let granted: Vec<(usize, Duration)> = list
+            .entries
+            .iter()
+            .skip(ack.first as usize)
+            .take(ack.count as usize)
+            .flatten()
+            .filter(|entry| !ack.refused.iter().any(|refusal| refusal.group == entry.group))
+            .filter_map(|entry| match entry.stance {
+                Stance::Claims { lease_us, .. } => Some((self.group(entry.group)?, Duration::from_micros(lease_us.min(ack.cap_us)))),
+                Stance::HandsOver { .. } | Stance::Unable => None,
+            })
+            .collect();
+        for (group, lease) in granted {
+            self.nobody_else(voter, to, group, now)?;
+            // The holder may have published meanwhile that it claims the group no longer.
+            let released = self.lists[to]
+                .iter()
+                .rev()
+                .skip_while(|later| later.boot != boot)
+                .take_while(|later| later.boot == boot && later.version > ack.version)
+                .any(|later| !later.claims(self.groups[group].id));
+            let until = clock.instant(clock.local(now) + lease);
+            let slot = self.grant_slot(voter, to, group);
+            let before = self.grants[slot].filter(|grant| grant.boot == boot && !grant.released);
+            let until = before.map_or(until, |grant| grant.until.max(until));
+            self.grants[slot] = Some(Grant { boot, version: ack.version, until, released });
+        }
+        Ok(())
+    }
+
+    /// A node orders a start or extends one under a lease.
+    pub fn relies(&mut self, node: usize, boot: BootId, group: usize, until: Time, clock: &Clock, now: Instant) -> Result<(), String> {
+        if until <= clock.local(now) {
+            return Err(format!("node {node} relies on a lease of group {group} that ended at {until:?}"));
+        }
+        let ends = clock.instant(until);
+        let mut others = 0;
+        for voter in self.voters.iter().filter(|voter| **voter != node) {
+            let grant = self.grants[self.grant_slot(*voter, node, group)];
+            if grant.is_some_and(|grant| grant.boot == boot && !grant.released && grant.until >= ends) {
+                others += 1;
+            }
+        }
+        let majority = self.voters.len() / 2 + 1;
+        if others >= majority {
+            // It need not rely on itself.
+        } else if others + 1 == majority && self.voters.contains(&node) {
+            self.nobody_else(node, node, group, now)?;
+            let slot = node * self.groups.len() + group;
+            self.own_votes[slot] = (boot, self.own_votes[slot].1.max(ends));
+        } else {
+            return Err(format!(
+                "node {node} relies on a lease of group {group} until {until:?} ({ends} true), but only {others} other voters of {} \
+                 promised as much: {:?}",
+                self.voters.len(),
+                self.voters.iter().map(|voter| self.grants[self.grant_slot(*voter, node, group)]).collect::<Vec<_>>()
+            ));
+        }
+        self.holds[node * self.groups.len() + group] = Some(Hold { until, boot: Some(boot), own: others < majority });
+        Ok(())
+    }
+
+    /// A node under pair rules starts or extends alone: only the end of the lease is held against it.
+    pub fn relies_on_itself(&mut self, node: usize, group: usize, until: Time) {
+        self.holds[node * self.groups.len() + group] = Some(Hold { until, boot: None, own: true });
+    }
+
+    /// A node orders a stop.
+    pub fn lets_go(&mut self, node: usize, group: usize) {
+        self.holds[node * self.groups.len() + group] = None;
+    }
+
+    /// An order got its number.
+    pub fn ordered(&mut self, node: usize, group: usize, generation: Generation) -> Result<(), String> {
+        let slot = node * self.groups.len() + group;
+        match self.generations[slot].replace(generation) {
+            Some(before) if before >= generation => {
+                Err(format!("node {node} used generation {generation} for group {group} after {before}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// After a core has handled something: what it holds must not be over, and it must want to be woken in time. A lease may
+    /// last longer than the executor was told: the core renews what it tells in steps.
+    pub fn handled(&mut self, node: usize, deadline: Time, clock: &Clock, now: Instant) -> Result<(), String> {
+        let local = clock.local(now);
+        for group in 0..self.groups.len() {
+            let Some(hold) = self.hold(node, group) else { continue };
+            if hold.until > local && hold.until >= deadline {
+                continue;
+            }
+            let ends = match hold.boot {
+                Some(boot) => self.promised_until(node, boot, group),
+                None => clock.instant(hold.until + self.step),
+            };
+            let until = hold.until.max(clock.local(ends));
+            if until <= local {
+                return Err(format!("node {node} did not stop group {group} when its lease ended at {until:?}; it is {local:?}"));
+            }
+            if deadline > until {
+                return Err(format!(
+                    "node {node} wants to sleep until {deadline:?}, past the end of its lease of group {group} at {until:?}"
+                ));
+            }
+            if let Some(boot) = hold.boot.filter(|_| hold.own) {
+                let slot = node * self.groups.len() + group;
+                self.own_votes[slot] = (boot, self.own_votes[slot].1.max(ends));
+            }
+        }
+        Ok(())
+    }
+
+    /// Until when enough voters besides a node have promised it a group, so that with its own vote they are a majority.
+    fn promised_until(&self, node: usize, boot: BootId, group: usize) -> Instant {
+        let own = usize::from(self.voters.contains(&node));
+        let needed = self.voters.len() / 2 + 1 - own;
+        let mut ends: Vec<Instant> = self
+            .voters
+            .iter()
+            .filter(|voter| **voter != node)
+            .filter_map(|voter| self.grants[self.grant_slot(*voter, node, group)])
+            .filter(|grant| grant.boot == boot && !grant.released)
+            .map(|grant| grant.until)
+            .collect();
+        ends.sort_unstable_by(|a, b| b.cmp(a));
+        ends.get(needed.wrapping_sub(1)).copied().unwrap_or(0)
+    }
+
+    /// An assignment becomes active somewhere. Returns the other nodes that have it active too.
+    pub fn activate(&mut self, node: usize, assignment: usize) -> u16 {
+        self.active[assignment] |= 1 << node;
+        self.active[assignment] & !(1 << node)
+    }
+
+    /// An assignment is no longer active somewhere.
+    pub fn deactivate(&mut self, node: usize, assignment: usize) {
+        self.active[assignment] &= !(1 << node);
+    }
+
+    fn grant_slot(&self, voter: usize, node: usize, group: usize) -> usize {
+        (voter * self.nodes + node) * self.groups.len() + group
+    }
+
+    /// No node but `to` may have an unexpired promise of this voter for any member of the group.
+    fn nobody_else(&self, voter: usize, to: usize, group: usize, now: Instant) -> Result<(), String> {
+        let members = self.groups[group].members;
+        for (other, facts) in self.groups.iter().enumerate().filter(|(_, facts)| facts.leased && facts.members & members != 0) {
+            for holder in (0..self.nodes).filter(|holder| *holder != to) {
+                if let Some(grant) = self.grants[self.grant_slot(voter, holder, other)].filter(|grant| !grant.released && grant.until > now)
+                {
+                    return Err(format!(
+                        "voter {voter} granted group {group} to node {to} while node {holder} has {} until {} ({:?})",
+                        facts.id, grant.until, grant
+                    ));
+                }
+            }
+            if voter != to && self.own_votes[voter * self.groups.len() + other].1 > now {
+                return Err(format!(
+                    "voter {voter} granted group {group} to node {to} while it relies itself on {} until {}",
+                    facts.id,
+                    self.own_votes[voter * self.groups.len() + other].1
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// A version was named; returns its place among the lists, or `None` when it is too old to matter.
+    fn publish(
+        &mut self,
+        node: usize,
+        boot: BootId,
+        version: Version,
+        total: usize,
+        clock: &Clock,
+        now: Instant,
+    ) -> Result<Option<usize>, String> {
+        let lists = &mut self.lists[node];
+        if let Some(at) = lists.iter().rposition(|list| list.boot == boot && list.version == version) {
+            return if lists[at].entries.len() == total {
+                Ok(Some(at))
+            } else {
+                Err(format!("node {node} published list {version} with {total} and with {} entries", lists[at].entries.len()))
+            };
+        }
+        if lists.last().is_some_and(|last| last.boot == boot && last.version > version) {
+            return Err(format!("node {node} published list {version} after a later one"));
+        }
+        if lists.len() == LISTS {
+            lists.remove(0);
+        }
+        lists.push(List { boot, version, entries: vec![None; total] });
+        let at = lists.len() - 1;
+        if total == 0 {
+            self.release(node, at, clock, now)?;
+        }
+        Ok(Some(at))
+    }
+
+    /// A list is complete: what it does not claim is given back, and must be down already.
+    fn release(&mut self, node: usize, list: usize, clock: &Clock, now: Instant) -> Result<(), String> {
+        let list = &self.lists[node][list];
+        if list.entries.iter().any(Option::is_none) {
+            return Ok(());
+        }
+        let (boot, version) = (list.boot, list.version);
+        let unclaimed: Vec<usize> = (0..self.groups.len()).filter(|group| !list.claims(self.groups[*group].id)).collect();
+        for group in unclaimed {
+            if let Some(hold) = self.hold(node, group)
+                && hold.until > clock.local(now)
+                && self.groups[group].leased
+            {
+                return Err(format!("node {node} gave group {group} back without having stopped it: list {version}"));
+            }
+            let mut gave_back = false;
+            for voter in 0..self.nodes {
+                let slot = self.grant_slot(voter, node, group);
+                if let Some(grant) = &mut self.grants[slot]
+                    && grant.boot == boot
+                    && grant.version < version
+                    && !grant.released
+                {
+                    grant.released = true;
+                    gave_back |= grant.until > now;
+                }
+            }
+            let own = node * self.groups.len() + group;
+            if self.own_votes[own].0 == boot {
+                gave_back |= self.own_votes[own].1 > now;
+                self.own_votes[own].1 = 0;
+            }
+            if gave_back && self.groups[group].addresses {
+                let members = self.groups[group].members;
+                if let Some(up) = (0..self.active.len()).find(|index| members >> index & 1 == 1 && self.active[*index] >> node & 1 == 1) {
+                    return Err(format!("node {node} gave group {group} back while assignment {up} is active there: list {version}"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl List {
+    fn claims(&self, id: drcm::model::GroupId) -> bool {
+        self.entries.iter().flatten().any(|entry| entry.group == id && matches!(entry.stance, Stance::Claims { .. }))
+    }
+}

@@ -1,0 +1,457 @@
+//! The cluster of one seed: its nodes, its groups, the configurations they may read, the network it lives in.
+
+use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use drcm::model::{
+    Address, Assignment, AssignmentId, CheckIntervals, Config, Driver, Failback, Fingerprint, Group, GroupId, Interface, Keep, Kind,
+    LogSettings, NoQuorum, NodeConfig, NodeId, Options, Quorum, Resource, ResourceId, Server, Service, Spec, Takeover, Transport,
+};
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+
+use super::{
+    clock::{Clock, Instant, MILLISECOND, SECOND},
+    network::Impairment,
+};
+
+/// Keep-alive interval and dead node count of one version of the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// h.
+    pub interval: Duration,
+    /// Heartbeats missed before a node counts as dead.
+    pub count: u32,
+}
+
+impl Timing {
+    /// T.
+    pub fn lease(self) -> Duration {
+        self.interval * self.count
+    }
+}
+
+/// A resource and who may run it in each layout: the home node first.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// What it is.
+    pub resource: ResourceId,
+    /// Candidates by layout. The home node never changes: it is part of the identity.
+    pub candidates: Vec<Vec<usize>>,
+}
+
+/// One group as the world sees it.
+#[derive(Clone, Debug)]
+pub struct GroupFacts {
+    /// Its id.
+    pub id: GroupId,
+    /// Its members, one bit each.
+    pub members: u32,
+    /// Candidates by layout, best first; none where the layout has no such group.
+    pub candidates: Vec<Vec<usize>>,
+    /// All members are addresses: microseconds to stop, removed by the kernel when nobody extends them.
+    pub addresses: bool,
+    /// Needs a lease. The same in all layouts.
+    pub leased: bool,
+}
+
+/// Everything that is fixed before a run begins.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The seed.
+    pub seed: u64,
+    /// The nodes.
+    pub nodes: Vec<NodeId>,
+    /// Versions of the timing; the first is in force at the beginning.
+    pub timings: Vec<Timing>,
+    /// Versions of the lists.
+    pub layouts: usize,
+    /// The configurations, by timing and layout.
+    pub configs: Vec<Vec<Arc<Config>>>,
+    /// Every group of any layout.
+    pub groups: Vec<GroupFacts>,
+    /// Assignments in all.
+    pub assignments: usize,
+    /// The clocks.
+    pub clocks: Vec<Clock>,
+    /// Shortest one-way travel time.
+    pub latency: Instant,
+    /// What the network does when it is well.
+    pub always: Impairment,
+    /// Datagrams travel sealed.
+    pub sealed: bool,
+    /// Datagrams a socket buffer holds.
+    pub socket: usize,
+    /// Two voters under pair rules: two owners are possible while they do not see each other.
+    pub pair: bool,
+    /// How long the run takes.
+    pub length: Instant,
+}
+
+impl Setup {
+    /// The setup of a seed.
+    pub fn of(seed: u64, length: Instant, random: &mut ChaCha8Rng) -> Self {
+        let count = weighted(random, &[(2, 6), (3, 42), (4, 18), (5, 20), (6, 4), (7, 4), (8, 3), (9, 3)]);
+        let timings = timings(count, random);
+        let shortest = timings.iter().map(|timing| timing.interval).min().expect("there is a timing");
+        let shortest_lease = timings.iter().map(|timing| timing.lease()).min().expect("there is a timing");
+        let latency = latency(shortest, shortest_lease, random);
+        let patient = timings.iter().all(|timing| timing.count >= 10);
+        let always = Impairment {
+            loss: if patient && random.random_bool(0.3) { 2_000 } else { 0 },
+            duplicate: if random.random_bool(0.2) { 1_000 } else { 0 },
+            ..Impairment::default()
+        };
+        let layouts = if random.random_bool(0.3) { 2 } else { 1 };
+        let plans = plans(count, layouts, random);
+        let inactive = if count > 2 && random.random_bool(0.1) { Some(random.random_range(0..count)) } else { None };
+        let takeover = if random.random_bool(0.15) { Takeover::Strict } else { Takeover::Prompt };
+        let failback = if random.random_bool(0.85) { Failback::Auto } else { Failback::Manual };
+        let failback_delay = Duration::from_millis(weighted(random, &[(0, 5), (500, 30), (2_000, 30), (10_000, 35)]) as u64);
+        let pair = count == 2 && random.random_bool(0.5);
+        let quorum = if count == 2 && !pair { Quorum::Majority } else { Quorum::Auto };
+        let nodes: Vec<NodeId> = (0..count).map(|index| NodeId::of(&name(index))).collect();
+        let draft = Draft { count, plans: &plans, inactive, takeover, failback, failback_delay, quorum };
+        let configs: Vec<Vec<Arc<Config>>> =
+            timings.iter().map(|timing| (0..layouts).map(|layout| Arc::new(draft.config(*timing, layout))).collect()).collect();
+        let groups = facts(&configs[0], &nodes, &plans);
+        let clocks = (0..count).map(|_| clock(random)).collect();
+        Self {
+            seed,
+            nodes,
+            layouts,
+            groups,
+            assignments: plans.len(),
+            clocks,
+            latency,
+            always,
+            sealed: shortest >= Duration::from_millis(100) && random.random_bool(0.06),
+            socket: random.random_range(16..=256),
+            pair,
+            length,
+            timings,
+            configs,
+        }
+    }
+
+    /// Number of nodes.
+    pub fn count(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// The longest lease that any node may grant at any time of the run.
+    pub fn longest_lease(&self) -> Duration {
+        self.configs.iter().flatten().map(|config| longest(config) * 51 / 50).max().expect("there is a configuration")
+    }
+
+    /// The longest time between heartbeats.
+    pub fn longest_interval(&self) -> Duration {
+        self.timings.iter().map(|timing| timing.interval).max().expect("there is a timing")
+    }
+
+    /// For the report of a failure.
+    pub fn describe(&self) -> String {
+        let server = &self.configs[0][0].server;
+        let groups: Vec<String> = self
+            .groups
+            .iter()
+            .map(|group| {
+                let kind = if group.addresses { "addresses" } else { "services" };
+                format!("{} of {kind} {:b} on {:?}", group.id, group.members, group.candidates)
+            })
+            .collect();
+        let clocks: Vec<i64> = self.clocks.iter().map(Clock::fast).collect();
+        let timings: Vec<String> = self.timings.iter().map(|timing| format!("{:?} x {}", timing.interval, timing.count)).collect();
+        format!(
+            "seed {}: {} nodes, timings {timings:?}, {:?} {:?} {:?} after {:?}, latency {} us, always {:?}, clocks {clocks:?} ppm{}{}\n  groups: {}",
+            self.seed,
+            self.count(),
+            server.quorum,
+            server.takeover,
+            server.failback,
+            server.failback_delay,
+            self.latency / 1_000,
+            self.always,
+            if self.sealed { ", sealed" } else { "" },
+            if self.pair { ", pair" } else { "" },
+            groups.join("\n          ")
+        )
+    }
+}
+
+/// The longest lease of one configuration, roughly: what the core adds for drift is left out.
+pub fn longest(config: &Config) -> Duration {
+    match config.server.takeover {
+        Takeover::Prompt => config.lease(),
+        Takeover::Strict => config.lease() + config.server.stop_timeout,
+    }
+}
+
+/// Draws one of some values by weight.
+pub fn weighted(random: &mut ChaCha8Rng, choices: &[(usize, u32)]) -> usize {
+    let total: u32 = choices.iter().map(|(_, weight)| weight).sum();
+    let mut left = random.random_range(0..total);
+    for (value, weight) in choices {
+        if left < *weight {
+            return *value;
+        }
+        left -= weight;
+    }
+    unreachable!("the weights add up to the total")
+}
+
+/// A clock of a machine that has been up for a while, up to 1 % wrong.
+pub fn clock(random: &mut ChaCha8Rng) -> Clock {
+    let fast = match random.random_range(0..4) {
+        0 => -10_000,
+        1 => 10_000,
+        _ => random.random_range(-10_000..=10_000),
+    };
+    Clock::new(0, random.random_range(SECOND..5_000 * SECOND), fast)
+}
+
+fn name(index: usize) -> String {
+    format!("node{}", index + 1)
+}
+
+fn timings(count: usize, random: &mut ChaCha8Rng) -> Vec<Timing> {
+    let versions = if random.random_bool(0.35) { random.random_range(2..=3) } else { 1 };
+    let draw = |random: &mut ChaCha8Rng| {
+        // Short intervals cost the most to simulate: rarer, and in small clusters.
+        let intervals: &[(usize, u32)] = match count {
+            0..=3 => &[(10, 8), (20, 8), (50, 14), (100, 35), (200, 12), (500, 12), (1000, 11)],
+            4 | 5 => &[(20, 5), (50, 15), (100, 40), (200, 15), (500, 13), (1000, 12)],
+            _ => &[(100, 40), (200, 25), (500, 20), (1000, 15)],
+        };
+        let interval = weighted(random, intervals);
+        let count = match random.random_range(0..4) {
+            0 => 3,
+            1 => 15,
+            _ => random.random_range(3..=30),
+        };
+        Timing { interval: Duration::from_millis(interval as u64), count }
+    };
+    let first = draw(random);
+    let mut timings = vec![first];
+    while timings.len() < versions {
+        // Half of the changes are moderate; the others go from anything to anything.
+        let other = if random.random_bool(0.5) { Timing { count: random.random_range(3..=30), ..first } } else { draw(random) };
+        timings.push(other);
+    }
+    timings
+}
+
+/// One-way travel time: a local network mostly, a campus or a WAN where the lease is long enough for it.
+fn latency(interval: Duration, lease: Duration, random: &mut ChaCha8Rng) -> Instant {
+    let micros = match random.random_range(0..10) {
+        0..6 => random.random_range(30..300),
+        6..9 => random.random_range(500..2_000),
+        _ => random.random_range(3_000..20_000),
+    };
+    // A round trip of twice the base must leave the lease mostly intact.
+    let bound = (lease.as_micros() / 40).min(interval.as_micros() / 2) as u64;
+    u64::from(micros as u32).min(bound.max(30)) * 1_000
+}
+
+fn plans(count: usize, layouts: usize, random: &mut ChaCha8Rng) -> Vec<Plan> {
+    let mut plans: Vec<Plan> = Vec::new();
+    let groups = weighted(random, &[(1, 30), (2, 35), (3, 25), (4, 10)]);
+    // One kind per home: a group of both kinds would have to be treated like a slow one.
+    let mut kinds: Vec<Kind> = (0..count).map(|_| if random.random_bool(0.75) { Kind::Address } else { Kind::Service }).collect();
+    for group in 0..groups {
+        let home = random.random_range(0..count);
+        let single = group > 0 && random.random_bool(0.15);
+        let base = if single { vec![home] } else { candidates(home, count, random) };
+        if group == 0 {
+            kinds[home] = Kind::Address;
+        }
+        let kind = kinds[home];
+        let members = random.random_range(1..=3);
+        for member in 0..members {
+            let mut by_layout = vec![base.clone()];
+            while by_layout.len() < layouts {
+                // Another layout takes a member out of its group by giving it other candidates.
+                let other = !single && random.random_bool(0.5);
+                by_layout.push(if other { candidates(home, count, random) } else { base.clone() });
+            }
+            plans.push(Plan { resource: ResourceId { kind, nickname: format!("r{group}{member}") }, candidates: by_layout });
+        }
+    }
+    plans
+}
+
+fn candidates(home: usize, count: usize, random: &mut ChaCha8Rng) -> Vec<usize> {
+    let mut others: Vec<usize> = (0..count).filter(|node| *node != home).collect();
+    let wanted = random.random_range(1..=others.len());
+    let mut chosen = vec![home];
+    for _ in 0..wanted {
+        chosen.push(others.swap_remove(random.random_range(0..others.len())));
+    }
+    // Backups stand in the order of the nodes in the file.
+    chosen[1..].sort_unstable();
+    chosen
+}
+
+struct Draft<'a> {
+    count: usize,
+    plans: &'a [Plan],
+    inactive: Option<usize>,
+    takeover: Takeover,
+    failback: Failback,
+    failback_delay: Duration,
+    quorum: Quorum,
+}
+
+impl Draft<'_> {
+    fn config(&self, timing: Timing, layout: usize) -> Config {
+        let nodes: Vec<NodeConfig> = (0..self.count).map(|index| self.node(index, layout)).collect();
+        let resources: Vec<Resource> = self.plans.iter().map(|plan| resource(&plan.resource)).collect();
+        let groups = groups(&nodes, &resources);
+        let fingerprint = Fingerprint::of(&format!("{timing:?} {layout}"));
+        Config { server: self.server(timing), nodes, resources, groups, fingerprint }
+    }
+
+    fn node(&self, index: usize, layout: usize) -> NodeConfig {
+        let home = |plan: &Plan| plan.candidates[layout][0];
+        let backs = |plan: &&Plan| plan.candidates[layout][1..].contains(&index);
+        let minute = Duration::from_secs(60);
+        NodeConfig {
+            id: NodeId::of(&name(index)),
+            name: name(index),
+            hostname: name(index),
+            keep_alive_ip: IpAddr::from([10, 0, 0, index as u8 + 1]),
+            active: self.inactive != Some(index),
+            voter: index < 7,
+            transport: Transport::Udp,
+            keep: Keep { services: false, filesystems: true, applications: false },
+            checks: CheckIntervals { addresses: minute, filesystems: minute, services: minute, crontabs: minute, applications: minute },
+            primary: self.plans.iter().filter(|plan| home(plan) == index).map(|plan| plan.resource.clone()).collect(),
+            backup: self
+                .plans
+                .iter()
+                .filter(backs)
+                .map(|plan| Assignment { home: NodeId::of(&name(home(plan))), resource: plan.resource.clone() })
+                .collect(),
+        }
+    }
+
+    fn server(&self, timing: Timing) -> Server {
+        Server {
+            udpport: 53897,
+            tcpport: 53897,
+            keep_alive_interval: timing.interval,
+            dead_node_count: timing.count,
+            bind_to_keep_alive_ip: true,
+            quorum: self.quorum,
+            no_quorum: NoQuorum::Stop,
+            failback: self.failback,
+            failback_delay: self.failback_delay,
+            takeover: self.takeover,
+            stop_timeout: Duration::from_secs(2),
+            gateway: None,
+            script_driver: false,
+            auth_dir: PathBuf::from("/etc/drcm/.auth"),
+            run_dir: PathBuf::from("/var/run/drcm"),
+            log_dir: PathBuf::from("/var/log/drcm"),
+            spool_dir: PathBuf::from("/var/spool/drcm"),
+            cluster_user: "root".into(),
+            cluster_group: "root".into(),
+            sudo_command: String::new(),
+            service_name: "drcm_server".into(),
+            log: LogSettings {
+                file: "drcm.log".into(),
+                keep: 3,
+                max_size: 5_000_000,
+                queue: 2048,
+                clear: false,
+                enabled: true,
+                level: 1,
+                debug: None,
+                verbose: None,
+            },
+            bash_shell: PathBuf::from("/bin/bash"),
+            bash_rc_file: None,
+            umask: 0o22,
+        }
+    }
+}
+
+fn resource(id: &ResourceId) -> Resource {
+    let spec = match id.kind {
+        Kind::Address => Spec::Address(Address {
+            ip: IpAddr::from([10, 0, 1, 1]),
+            prefix: 24,
+            netmask: "24".into(),
+            interface: Interface { device: "eth0".into(), label: None },
+        }),
+        Kind::Service => Spec::Service(Service { name: id.nickname.clone() }),
+        Kind::FileSystem | Kind::Application | Kind::Crontab => unreachable!("the plans hold addresses and services only"),
+    };
+    Resource {
+        id: id.clone(),
+        spec,
+        driver: Driver::Native,
+        options: Options {
+            start_timeout: Duration::from_secs(10),
+            stop_timeout: Duration::from_secs(2),
+            check_timeout: Duration::from_secs(5),
+            restart_limit: 3,
+            restart_window: Duration::from_secs(60),
+            order: 0,
+            mount_options: None,
+        },
+    }
+}
+
+/// The groups by definition: assignments with the same home and the same candidates.
+fn groups(nodes: &[NodeConfig], resources: &[Resource]) -> Vec<Group> {
+    let mut groups: Vec<Group> = Vec::new();
+    for node in nodes {
+        let mut own: Vec<(Vec<NodeId>, Assignment)> = Vec::new();
+        for resource in resources.iter().filter(|resource| node.primary.contains(&resource.id)) {
+            let assignment = Assignment { home: node.id, resource: resource.id.clone() };
+            let backups = nodes.iter().filter(|other| other.backup.contains(&assignment)).map(|other| other.id);
+            own.push((std::iter::once(node.id).chain(backups).collect(), assignment));
+        }
+        while let Some((candidates, _)) = own.first() {
+            let candidates = candidates.clone();
+            let (mine, others): (Vec<_>, Vec<_>) = own.into_iter().partition(|(their, _)| *their == candidates);
+            own = others;
+            let mut assignments: Vec<Assignment> = mine.into_iter().map(|(_, assignment)| assignment).collect();
+            assignments.sort_by_key(|assignment| assignment.resource.kind);
+            let ids: Vec<AssignmentId> = assignments.iter().map(Assignment::id).collect();
+            groups.push(Group { id: GroupId::of(&ids), home: node.id, candidates, assignments });
+        }
+    }
+    groups
+}
+
+fn facts(layouts: &[Arc<Config>], nodes: &[NodeId], plans: &[Plan]) -> Vec<GroupFacts> {
+    let mut facts: Vec<GroupFacts> = Vec::new();
+    for (layout, config) in layouts.iter().enumerate() {
+        for group in &config.groups {
+            let place = |id: &NodeId| nodes.iter().position(|node| node == id).expect("a candidate is a node");
+            let member = |assignment: &Assignment| {
+                let plan = plans.iter().position(|plan| plan.resource == assignment.resource).expect("an assignment is planned");
+                1_u32 << plan
+            };
+            let at = facts.iter().position(|known| known.id == group.id).unwrap_or_else(|| {
+                facts.push(GroupFacts {
+                    id: group.id,
+                    members: group.assignments.iter().map(member).sum(),
+                    candidates: vec![Vec::new(); layouts.len()],
+                    addresses: group.assignments.iter().all(|assignment| assignment.resource.kind == Kind::Address),
+                    leased: group.is_leased(),
+                });
+                facts.len() - 1
+            });
+            facts[at].candidates[layout] = group.candidates.iter().map(place).collect();
+        }
+    }
+    facts
+}
+
+/// A moment scaled to a lease: some milliseconds at the least.
+pub fn part(lease: Duration, from: f64, to: f64, random: &mut ChaCha8Rng) -> Instant {
+    let nanos = lease.as_nanos() as f64 * random.random_range(from..to);
+    (nanos as Instant).max(2 * MILLISECOND)
+}

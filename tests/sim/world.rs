@@ -1,0 +1,770 @@
+//! The world of one run: machines, daemons, the agenda, and what passes between them. One [`World`] is one seed.
+
+use std::{collections::VecDeque, fmt::Write, sync::Arc, time::Duration};
+
+use drcm::{
+    cluster::{Node, Start},
+    model::{Action, BootId, Config, Decision, Event, Generation, GroupId, Message, NodeId, Outcome, Output, StopReason, Tag, Time},
+};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::{
+    checker::Checker,
+    clock::{Clock, Instant, MILLISECOND, NEVER},
+    executor::{Job, Presence},
+    faults::Faults,
+    network::Network,
+    post::{Post, Slot},
+    queue::{Queue, What},
+    schedule::Schedule,
+    setup::{self, Setup},
+    stats::Stats,
+};
+
+/// Timer events that a core may ask for without letting time pass.
+const SPINS: u32 = 100;
+/// Lines of the trace that are kept for the report of a failure.
+const TRACE_LINES: usize = 200;
+
+/// A mistake put in on purpose, to see that the checker finds it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sabotage {
+    /// None: the real thing.
+    #[default]
+    None,
+    /// One clock runs 20 % slow, far beyond what is allowed.
+    SlowClock,
+    /// Acks arrive with the tag of the newest heartbeat, so that leases seem to last longer.
+    NewestTag,
+    /// Acks arrive without their refusals.
+    NoRefusals,
+    /// Nodes start without silence.
+    NoSilence,
+}
+
+/// What a run keeps of what happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trace {
+    /// Nothing: fast.
+    Off,
+    /// The last lines.
+    Tail,
+    /// Everything, printed at once.
+    Print,
+}
+
+/// One machine and the daemon on it.
+pub struct Host {
+    /// Its name.
+    pub id: NodeId,
+    /// Its clock.
+    pub clock: Clock,
+    /// The daemon, while its process exists.
+    pub core: Option<Node>,
+    /// What the daemon read at its start.
+    pub config: Arc<Config>,
+    /// Version of the timing in that configuration.
+    pub timing: usize,
+    /// Version of the lists in that configuration.
+    pub layout: usize,
+    /// What the daemon will read at its next start.
+    pub next_timing: usize,
+    /// The same.
+    pub next_layout: usize,
+    /// The incarnation of the daemon.
+    pub boot: BootId,
+    /// Outdates what was scheduled for an earlier state of the process.
+    pub life: u32,
+    /// The process is stopped (SIGSTOP).
+    pub paused: bool,
+    /// When it last went on after a stop or was started.
+    pub resumed: Instant,
+    /// The longest lease, as kept on disk.
+    pub disk: Duration,
+    /// What is on disk will not be there at the next start.
+    pub disk_lost: bool,
+    /// The longest lease ever granted, in truth.
+    pub granted: Duration,
+    /// In standby.
+    pub standby: bool,
+    /// Told to leave.
+    pub leaving: bool,
+    /// When the deadline of the core will be noticed.
+    pub timer: Instant,
+    /// The deadline.
+    pub deadline: Time,
+    /// Timer events since time last passed.
+    pub spins: u32,
+    /// Timer events in all.
+    pub timers: u64,
+    /// Datagrams in the socket buffer of a stopped process.
+    pub inbox: VecDeque<Slot>,
+    /// What the executor of a stopped process will find done.
+    pub deferred: Vec<What>,
+    /// By group.
+    pub jobs: Vec<Job>,
+    /// By assignment.
+    pub presence: Vec<Option<Presence>>,
+    /// The newest heartbeat sent.
+    pub tag: Tag,
+    /// Said to be unable to run a group, by bit.
+    pub unfit: u32,
+    /// Had a failed start of a group, by bit.
+    pub failed: u32,
+    /// By group: how often this incarnation sent it home.
+    pub sent_home: Vec<u32>,
+    /// By group: the move that was ordered last is a planned one.
+    pub moving: u32,
+    /// What a stopped process will be told.
+    pub waiting: Vec<Event>,
+}
+
+/// One run.
+pub struct World {
+    /// What is fixed.
+    pub setup: Setup,
+    /// True time.
+    pub now: Instant,
+    /// The agenda.
+    pub queue: Queue,
+    /// The machines.
+    pub hosts: Vec<Host>,
+    /// The links.
+    pub network: Network,
+    /// Datagrams under way and who trusts whom.
+    pub post: Post,
+    /// The record of what is true.
+    pub checker: Checker,
+    /// Faults in force.
+    pub faults: Faults,
+    /// Phases.
+    pub schedule: Schedule,
+    /// For delays of machines.
+    pub random: ChaCha8Rng,
+    /// What is counted.
+    pub stats: Stats,
+    /// The first broken rule.
+    pub failure: Option<String>,
+    sabotage: Sabotage,
+    trace: Trace,
+    lines: VecDeque<String>,
+    outgoing: Vec<Vec<Message>>,
+    tokens: u32,
+}
+
+impl World {
+    /// A world before anything has happened.
+    pub fn new(seed: u64, length: Instant, sabotage: Sabotage, trace: Trace) -> Self {
+        let stream = |number: u64| {
+            let mut random = ChaCha8Rng::seed_from_u64(seed);
+            random.set_stream(number);
+            random
+        };
+        let mut setup = Setup::of(seed, length, &mut stream(1));
+        if sabotage == Sabotage::SlowClock {
+            setup.clocks[0] = Clock::new(0, 1_000_000_000, -200_000);
+        }
+        let count = setup.count();
+        let voters: Vec<usize> = (0..count).filter(|node| *node < 7).collect();
+        let network = Network::new(count, setup.latency, setup.always, stream(2));
+        let checker = Checker::new(count, voters, setup.groups.clone(), setup.assignments, setup.longest_lease() / 7);
+        let hosts = (0..count)
+            .map(|node| Host {
+                id: setup.nodes[node],
+                clock: setup.clocks[node],
+                core: None,
+                config: Arc::clone(&setup.configs[0][0]),
+                timing: 0,
+                layout: 0,
+                next_timing: 0,
+                next_layout: 0,
+                boot: BootId(0),
+                life: 0,
+                paused: false,
+                resumed: 0,
+                disk: Duration::ZERO,
+                disk_lost: false,
+                granted: Duration::ZERO,
+                standby: false,
+                leaving: false,
+                timer: NEVER,
+                deadline: Time::NEVER,
+                spins: 0,
+                timers: 0,
+                inbox: VecDeque::new(),
+                deferred: Vec::new(),
+                jobs: vec![Job::default(); setup.groups.len()],
+                presence: vec![None; setup.assignments],
+                tag: Tag(0),
+                unfit: 0,
+                failed: 0,
+                sent_home: vec![0; setup.groups.len()],
+                moving: 0,
+                waiting: Vec::new(),
+            })
+            .collect();
+        let mut world = Self {
+            now: 0,
+            queue: Queue::default(),
+            hosts,
+            network,
+            post: Post::new(count),
+            checker,
+            faults: Faults::new(stream(3)),
+            schedule: Schedule::new(setup.layouts),
+            random: stream(4),
+            stats: Stats { last_owner: vec![None; setup.assignments], watches: vec![None; setup.assignments], ..Stats::default() },
+            failure: None,
+            sabotage,
+            trace,
+            lines: VecDeque::new(),
+            outgoing: vec![Vec::new(); count],
+            tokens: 0,
+            setup,
+        };
+        world.begin();
+        world
+    }
+
+    /// Runs to the end or to the first broken rule.
+    pub fn run(&mut self) {
+        while self.failure.is_none() && self.step() {}
+        self.stats.simulated += self.now;
+    }
+
+    /// Does the next thing; false when the run is over.
+    fn step(&mut self) -> bool {
+        let mut timer = NEVER;
+        let mut node = 0;
+        for (index, host) in self.hosts.iter().enumerate() {
+            if host.timer < timer {
+                timer = host.timer;
+                node = index;
+            }
+        }
+        let next = self.queue.next_at().unwrap_or(NEVER);
+        if timer.min(next) > self.setup.length {
+            self.now = self.setup.length;
+            return false;
+        }
+        if timer <= next {
+            self.now = timer;
+            self.tick(node);
+        } else if let Some((at, what)) = self.queue.pop() {
+            self.now = at;
+            self.happens(what);
+        }
+        true
+    }
+
+    fn happens(&mut self, what: What) {
+        match what {
+            What::Deliver { to, slot } => self.arrives(usize::from(to), slot),
+            What::Effect { node, .. } | What::Finish { node, .. } => {
+                if self.hosts[usize::from(node)].paused {
+                    self.hosts[usize::from(node)].deferred.push(what);
+                } else {
+                    self.executes(what);
+                }
+            }
+            What::Expire { node, assignment, token } => self.expires(usize::from(node), usize::from(assignment), token),
+            What::Alone { node, life } => self.answers_alone(usize::from(node), life),
+            What::Restart { node, life } => {
+                if self.hosts[usize::from(node)].life == life {
+                    self.start_daemon(usize::from(node));
+                }
+            }
+            What::MustHaveLeft { node, life } => {
+                let host = &self.hosts[usize::from(node)];
+                if host.life == life && host.leaving && host.core.is_some() {
+                    self.fail(format!("node {node} was told to leave and has not left"));
+                }
+            }
+            What::Fault { cycle } => self.next_fault(cycle),
+            What::Undo { fault } => self.undo(fault),
+            What::MustBeTaken { probe } => self.must_be_taken(probe),
+            What::Phase => self.next_phase(),
+        }
+    }
+
+    /// The first broken rule ends the run.
+    pub fn fail(&mut self, what: String) {
+        if self.failure.is_none() {
+            self.log(|| format!("BROKEN: {what}"));
+            self.failure = Some(what);
+        }
+    }
+
+    /// Fails the run when a rule was found broken.
+    pub fn hold(&mut self, checked: Result<(), String>) {
+        if let Err(what) = checked {
+            self.fail(what);
+        }
+    }
+
+    /// Adds a line to the trace, if there is one.
+    pub fn log(&mut self, line: impl FnOnce() -> String) {
+        if self.trace == Trace::Off {
+            return;
+        }
+        let line = format!("{:>13.6} {}", self.now as f64 / 1e9, line());
+        if self.trace == Trace::Print {
+            println!("{line}");
+        }
+        if self.lines.len() == TRACE_LINES {
+            self.lines.pop_front();
+        }
+        self.lines.push_back(line);
+    }
+
+    /// The last lines of the trace.
+    pub fn tail(&self) -> String {
+        self.lines.iter().fold(String::new(), |mut text, line| {
+            writeln!(text, "{line}").expect("writing to a string succeeds");
+            text
+        })
+    }
+
+    /// A number that outdates all before it.
+    pub fn token(&mut self) -> u32 {
+        self.tokens += 1;
+        self.tokens
+    }
+
+    /// Whether the daemon of a node exists and is not stopped.
+    pub fn runs(&self, node: usize) -> bool {
+        self.hosts[node].core.is_some() && !self.hosts[node].paused
+    }
+
+    /// A daemon starts, with what is on the machine's disk.
+    pub fn start_daemon(&mut self, node: usize) {
+        let boot = BootId(self.random.random());
+        let host = &mut self.hosts[node];
+        host.life += 1;
+        host.boot = boot;
+        host.timing = host.next_timing;
+        host.layout = host.next_layout;
+        host.sent_home.fill(0);
+        host.config = Arc::clone(&self.setup.configs[host.timing][host.layout]);
+        host.paused = false;
+        host.leaving = false;
+        host.standby = false;
+        host.resumed = self.now;
+        host.spins = 0;
+        host.tag = Tag(0);
+        // Without the disk a node can only assume its own configuration: safe while that is not shorter than before.
+        if std::mem::take(&mut host.disk_lost) && setup::longest(&host.config) >= host.granted {
+            host.disk = Duration::ZERO;
+        }
+        let start = Start { longest_lease: host.disk };
+        let now = host.clock.local(self.now);
+        let told = if self.sabotage == Sabotage::NoSilence { now.before(Duration::from_secs(1000)) } else { now };
+        let core = Node::new(Arc::clone(&host.config), host.id, boot, start, told);
+        host.deadline = core.deadline().0;
+        host.core = Some(core);
+        host.timer = host.clock.instant(host.deadline).max(self.now + 50_000);
+        self.post.forget(node);
+        self.log(|| format!("n{node} starts as {boot:?}"));
+        self.remove_orphans(node);
+    }
+
+    /// The process of a daemon ends at once, for whatever reason.
+    pub fn end_daemon(&mut self, node: usize) {
+        let host = &mut self.hosts[node];
+        host.life += 1;
+        host.core = None;
+        host.paused = false;
+        host.leaving = false;
+        host.timer = NEVER;
+        host.deferred.clear();
+        host.waiting.clear();
+        host.unfit = 0;
+        host.failed = 0;
+        for slot in std::mem::take(&mut host.inbox) {
+            self.post.done(slot);
+        }
+        for job in &mut self.hosts[node].jobs {
+            job.cancel();
+        }
+        self.checker.gone(node);
+    }
+
+    /// SIGSTOP.
+    pub fn pause(&mut self, node: usize) {
+        let host = &mut self.hosts[node];
+        host.life += 1;
+        host.paused = true;
+        host.timer = NEVER;
+        self.log(|| format!("n{node} is stopped"));
+    }
+
+    /// SIGCONT. The daemon looks at the clock first, then at what has piled up; its executor may be quicker or slower.
+    pub fn resume(&mut self, node: usize) {
+        let host = &mut self.hosts[node];
+        if !host.paused {
+            return;
+        }
+        host.life += 1;
+        host.paused = false;
+        host.resumed = self.now;
+        let deferred = std::mem::take(&mut host.deferred);
+        let inbox = std::mem::take(&mut host.inbox);
+        let waiting = std::mem::take(&mut host.waiting);
+        self.log(|| format!("n{node} goes on, {} datagrams wait", inbox.len()));
+        let executor_first = self.random.random_bool(0.5);
+        let (effects, reports): (Vec<What>, Vec<What>) = deferred.into_iter().partition(|what| matches!(what, What::Effect { .. }));
+        if executor_first {
+            effects.iter().for_each(|what| self.executes(*what));
+        }
+        self.tick(node);
+        if !executor_first {
+            effects.iter().for_each(|what| self.executes(*what));
+        }
+        reports.iter().for_each(|what| self.executes(*what));
+        for slot in inbox {
+            self.arrives(node, slot);
+        }
+        waiting.into_iter().for_each(|event| self.dispatch(node, event));
+        self.rearm(node, true);
+    }
+
+    /// A timer event.
+    pub fn tick(&mut self, node: usize) {
+        let host = &mut self.hosts[node];
+        host.timers += 1;
+        let before = host.clock.local(self.now);
+        self.dispatch(node, Event::Timer);
+        let host = &mut self.hosts[node];
+        if host.deadline <= before {
+            host.spins += 1;
+            if host.spins > SPINS {
+                let deadline = host.deadline;
+                self.fail(format!("the core of node {node} wants to be woken at {deadline:?} again and again; it is {before:?}"));
+            }
+        } else {
+            host.spins = 0;
+        }
+    }
+
+    /// Gives the core of a node something to handle and does what it says.
+    pub fn dispatch(&mut self, node: usize, event: Event) {
+        let host = &mut self.hosts[node];
+        let now = host.clock.local(self.now);
+        if host.core.is_none() {
+            return;
+        }
+        if self.trace != Trace::Off {
+            let line = self.describe(node, now, &event);
+            self.log(|| line);
+        }
+        let host = &mut self.hosts[node];
+        let Some(core) = host.core.as_mut() else { return };
+        let outputs = core.handle(event, now);
+        host.deadline = core.deadline().0;
+        host.disk = host.disk.max(core.longest_lease());
+        host.granted = host.granted.max(setup::longest(&host.config));
+        let deadline = host.deadline;
+        self.stats.events += 1;
+        let mut left = false;
+        for output in outputs {
+            match output {
+                Output::Send { to, message } => self.send(node, to, message),
+                Output::Act(action) => self.act(node, action),
+                Output::Decided(decision) => self.decided(node, &decision),
+                Output::Left => left = true,
+            }
+        }
+        self.flush(node);
+        let host = &self.hosts[node];
+        let checked = self.checker.handled(node, deadline, &host.clock, self.now);
+        self.hold(checked);
+        if left {
+            self.has_left(node);
+        } else {
+            self.rearm(node, false);
+        }
+    }
+
+    fn rearm(&mut self, node: usize, always: bool) {
+        let late = match self.random.random::<u32>() {
+            draw if draw % 64 == 0 => u64::from(draw >> 6) % (MILLISECOND * 8 / 10),
+            draw => u64::from(draw >> 6) % 60_000,
+        };
+        let now = self.now;
+        let host = &mut self.hosts[node];
+        if host.core.is_none() || host.paused {
+            host.timer = NEVER;
+            return;
+        }
+        let due = host.clock.instant(host.deadline).max(now);
+        // An unchanged deadline keeps its delay, or a stream of events could put the timer off for ever.
+        if always || host.timer < due || host.timer > due + MILLISECOND {
+            host.timer = due.saturating_add(late);
+        }
+    }
+
+    fn decided(&mut self, node: usize, decision: &Decision) {
+        self.log(|| format!("n{node} decides {decision:?}"));
+        match decision {
+            Decision::Acquired { .. } => self.stats.acquisitions += 1,
+            Decision::Lost { .. }
+            | Decision::Released { .. }
+            | Decision::PeerUp(_)
+            | Decision::PeerDown { .. }
+            | Decision::PeerLeft(_)
+            | Decision::Mismatch { .. }
+            | Decision::Quorum { .. }
+            | Decision::Asks { .. }
+            | Decision::Withdrew { .. }
+            | Decision::Running { .. }
+            | Decision::Unable { .. }
+            | Decision::CarriesOnAlone => {}
+        }
+    }
+
+    fn act(&mut self, node: usize, action: Action) {
+        self.log(|| format!("n{node} orders {action:?}"));
+        match action {
+            Action::Start { group, generation, until } => {
+                let Some(group) = self.ordered(node, group, Some(generation)) else { return };
+                self.starts(node, group, generation, until);
+            }
+            Action::Stop { group, generation, why } => {
+                let Some(group) = self.ordered(node, group, Some(generation)) else { return };
+                let host = &mut self.hosts[node];
+                host.moving &= !(1 << group);
+                match why {
+                    StopReason::HandOver(_) => {
+                        host.sent_home[group] += 1;
+                        host.moving |= 1 << group;
+                    }
+                    StopReason::Leaving | StopReason::Standby => host.moving |= 1 << group,
+                    StopReason::CleanSlate | StopReason::LeaseLost | StopReason::Failed | StopReason::PairHealed => {}
+                }
+                self.stops(node, group, generation);
+            }
+            Action::Extend { group, until } => {
+                let Some(group) = self.ordered(node, group, None) else { return };
+                if self.checker.hold(node, group).is_none() {
+                    self.fail(format!("node {node} extends group {group}, which it was not told to start"));
+                }
+                self.relies(node, group, until);
+                self.extends(node, group, until);
+            }
+            Action::Announce { .. } => {}
+            Action::CheckAlone => {
+                let after = self.random.random_range(50..300) * MILLISECOND;
+                let life = self.hosts[node].life;
+                self.queue.push(self.now + after, What::Alone { node: node as u8, life });
+            }
+        }
+    }
+
+    /// The group meant by an order, after the checks that hold for any order.
+    fn ordered(&mut self, node: usize, id: GroupId, generation: Option<Generation>) -> Option<usize> {
+        let Some(group) = self.checker.group(id) else {
+            self.fail(format!("node {node} gives an order for group {id}, which is in no configuration"));
+            return None;
+        };
+        if let Some(generation) = generation {
+            let checked = self.checker.ordered(node, group, generation);
+            self.hold(checked);
+            if self.schedule.is_still() && self.setup.groups[group].leased && self.schedule.restless >> group & 1 == 0 {
+                self.fail(format!("no fault was in force, but node {node} gave an order for group {group}"));
+            }
+        }
+        let candidates = &self.setup.groups[group].candidates[self.hosts[node].layout];
+        if !candidates.contains(&node) {
+            self.fail(format!("node {node} gives an order for group {group}, of which it is no candidate"));
+        }
+        Some(group)
+    }
+
+    /// The node relies on a lease: the truth must bear it out.
+    pub fn relies(&mut self, node: usize, group: usize, until: Time) {
+        if self.setup.pair {
+            self.checker.relies_on_itself(node, group, until);
+        } else {
+            let host = &self.hosts[node];
+            let checked = self.checker.relies(node, host.boot, group, until, &host.clock, self.now);
+            self.hold(checked);
+        }
+    }
+
+    fn answers_alone(&mut self, node: usize, life: u32) {
+        if self.hosts[node].life != life || !self.runs(node) {
+            return;
+        }
+        // Only an address in use where a probe reaches would be seen.
+        let clear = (0..self.setup.count()).all(|other| {
+            other == node
+                || !self.network.passes(node, other)
+                || !self.network.passes(other, node)
+                || (0..self.setup.assignments).all(|assignment| self.checker.active(assignment) >> other & 1 == 0)
+        });
+        self.dispatch(node, Event::Alone { clear });
+    }
+
+    /// A daemon that was told to leave is done.
+    fn has_left(&mut self, node: usize) {
+        self.log(|| format!("n{node} has left"));
+        if !self.hosts[node].leaving {
+            self.fail(format!("node {node} left without being told to"));
+        }
+        for group in 0..self.setup.groups.len() {
+            let facts = &self.setup.groups[group];
+            let members = facts.members;
+            if facts.leased
+                && facts.addresses
+                && (0..self.setup.assignments).any(|a| members >> a & 1 == 1 && self.hosts[node].presence[a].is_some())
+            {
+                self.fail(format!("node {node} left while group {group} is active there"));
+            }
+        }
+        self.end_daemon(node);
+        self.restart_after_leaving(node);
+    }
+
+    fn send(&mut self, node: usize, to: NodeId, message: Message) {
+        let Some(receiver) = self.hosts.iter().position(|host| host.id == to) else {
+            self.fail(format!("node {node} sends to {to}, which is no node"));
+            return;
+        };
+        let host = &mut self.hosts[node];
+        let checked = match &message {
+            Message::Heartbeat(heartbeat) => {
+                host.tag = heartbeat.tag;
+                self.checker.heartbeat(node, host.boot, heartbeat, &host.clock, self.now)
+            }
+            Message::Claims(claims) => self.checker.claims(node, host.boot, claims, &host.clock, self.now),
+            Message::Ack(ack) => match self.post.proven(node, receiver) {
+                Some(boot) => self.checker.ack(node, receiver, boot, ack, &host.clock, self.now),
+                None => Err(format!("node {node} answers node {receiver}, which it has not heard")),
+            },
+            Message::Want(_) | Message::Definition(_) => Ok(()),
+        };
+        self.hold(checked);
+        self.outgoing[receiver].push(message);
+    }
+
+    /// What was said to one peer while one event was handled shares a datagram.
+    fn flush(&mut self, node: usize) {
+        let mut previous: Option<(usize, Slot)> = None;
+        for to in 0..self.outgoing.len() {
+            if self.outgoing[to].is_empty() {
+                continue;
+            }
+            self.stats.datagrams += 1;
+            let shared = previous.filter(|(before, _)| self.outgoing[*before] == self.outgoing[to]).map(|(_, slot)| slot);
+            if self.trace != Trace::Off {
+                let said: Vec<String> = self.outgoing[to].iter().map(brief).collect();
+                let line = format!("n{node} -> n{to}: {}", said.join("; "));
+                self.log(|| line);
+            }
+            let slot = match shared {
+                Some(slot) => slot,
+                None => self.post.pack(node, self.hosts[node].boot, &self.outgoing[to], self.now),
+            };
+            previous = Some((to, slot));
+            let fate = self.network.send(node, to);
+            for travel in fate.arrivals.into_iter().flatten() {
+                self.post.again(slot);
+                self.queue.push(self.now + travel, What::Deliver { to: to as u8, slot });
+            }
+        }
+        if previous.is_some() {
+            self.post.sweep();
+            self.outgoing.iter_mut().for_each(Vec::clear);
+        }
+    }
+
+    /// A datagram reaches a machine.
+    fn arrives(&mut self, to: usize, slot: Slot) {
+        let host = &mut self.hosts[to];
+        if host.core.is_none() {
+            self.post.done(slot);
+            return;
+        }
+        if host.paused {
+            if host.inbox.len() < self.setup.socket {
+                host.inbox.push_back(slot);
+            } else {
+                self.stats.overflows += 1;
+                self.post.done(slot);
+            }
+            return;
+        }
+        let back = self.network.longest_trip();
+        if let Some((from, boot, messages)) = self.post.open(to, slot, self.now, back) {
+            for mut message in messages {
+                if self.hosts[to].core.is_none() {
+                    break;
+                }
+                self.tamper(to, &mut message);
+                let from = self.hosts[from].id;
+                self.dispatch(to, Event::Received { from, boot, message });
+            }
+        }
+        self.post.done(slot);
+    }
+
+    fn tamper(&self, to: usize, message: &mut Message) {
+        if let Message::Ack(ack) = message {
+            match self.sabotage {
+                Sabotage::NewestTag => ack.tag = self.hosts[to].tag,
+                Sabotage::NoRefusals => ack.refused.clear(),
+                Sabotage::None | Sabotage::SlowClock | Sabotage::NoSilence => {}
+            }
+        }
+    }
+}
+
+impl World {
+    /// One event as a line.
+    fn describe(&self, node: usize, now: Time, event: &Event) -> String {
+        match event {
+            Event::Received { from, boot: _, message } => {
+                let from = self.hosts.iter().position(|host| host.id == *from).map_or_else(|| from.to_string(), |from| format!("n{from}"));
+                format!("n{node} [{now:?}] hears {from}: {}", brief(message))
+            }
+            Event::Done { group, generation, outcome } => {
+                let word = match outcome {
+                    Outcome::Started => "started",
+                    Outcome::StartFailed => "failed to start",
+                    Outcome::Stopped => "stopped",
+                };
+                format!("n{node} [{now:?}] {word} {group} ({})", generation.0)
+            }
+            Event::Timer | Event::Fitness { .. } | Event::Order(_) | Event::Alone { .. } => format!("n{node} [{now:?}] {event:?}"),
+        }
+    }
+}
+
+/// One message in a few words.
+fn brief(message: &Message) -> String {
+    match message {
+        Message::Heartbeat(heartbeat) => {
+            let state = heartbeat.state;
+            let words = [
+                (state.eligible, "eligible"),
+                (state.quorate, "quorate"),
+                (state.standby, "standby"),
+                (state.left, "left"),
+                (heartbeat.hears_you, "hears you"),
+            ];
+            let words: Vec<&str> = words.into_iter().filter(|(is, _)| *is).map(|(_, word)| word).collect();
+            format!("heartbeat {} list {} of {} ({})", heartbeat.tag.0, heartbeat.version.0, heartbeat.entries, words.join(", "))
+        }
+        Message::Claims(claims) => {
+            let entries: Vec<String> = claims.entries.iter().map(|entry| format!("{} {:?}", entry.group, entry.stance)).collect();
+            format!("list {}: {}", claims.version.0, entries.join(", "))
+        }
+        Message::Ack(ack) => {
+            let grants = ack.count as usize - ack.refused.len();
+            format!("ack {} of list {}: {grants} granted, cap {} us, refused {:?}", ack.tag.0, ack.version.0, ack.cap_us, ack.refused)
+        }
+        Message::Want(want) => format!("wants list {}", want.version.0),
+        Message::Definition(definition) => format!("{definition:?}"),
+    }
+}
