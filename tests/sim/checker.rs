@@ -11,7 +11,7 @@ use super::{
 };
 
 /// Lists of one node that are remembered: acks name a list by number.
-const LISTS: usize = 256;
+const LISTS: usize = 4096;
 
 /// One list of claims as its node published it.
 #[derive(Clone, Debug)]
@@ -38,6 +38,8 @@ pub struct Hold {
     pub until: Time,
     /// The incarnation that was promised it; none under pair rules.
     boot: Option<BootId>,
+    /// Its own vote was needed.
+    own: bool,
 }
 
 /// The record.
@@ -200,13 +202,13 @@ impl Checker {
                 self.voters.iter().map(|voter| self.grants[self.grant_slot(*voter, node, group)]).collect::<Vec<_>>()
             ));
         }
-        self.holds[node * self.groups.len() + group] = Some(Hold { until, boot: Some(boot) });
+        self.holds[node * self.groups.len() + group] = Some(Hold { until, boot: Some(boot), own: others < majority });
         Ok(())
     }
 
     /// A node under pair rules starts or extends alone: only the end of the lease is held against it.
     pub fn relies_on_itself(&mut self, node: usize, group: usize, until: Time) {
-        self.holds[node * self.groups.len() + group] = Some(Hold { until, boot: None });
+        self.holds[node * self.groups.len() + group] = Some(Hold { until, boot: None, own: true });
     }
 
     /// A node orders a stop.
@@ -247,7 +249,7 @@ impl Checker {
                     "node {node} wants to sleep until {deadline:?}, past the end of its lease of group {group} at {until:?}"
                 ));
             }
-            if let Some(boot) = hold.boot {
+            if let Some(boot) = hold.boot.filter(|_| hold.own) {
                 let slot = node * self.groups.len() + group;
                 self.own_votes[slot] = (boot, self.own_votes[slot].1.max(ends));
             }

@@ -29,6 +29,8 @@ pub struct Job {
     generation: Generation0,
     /// End of the lease, as last told.
     until: Option<Time>,
+    /// What comes next, for this epoch.
+    next: Option<What>,
 }
 
 type Generation0 = Option<Generation>;
@@ -80,9 +82,10 @@ impl World {
             (false, true) => self.random.random_range(0..SECOND),
         };
         let job = &mut self.hosts[node].jobs[group];
-        *job = Job { epoch: job.epoch + 1, state: State::Beginning, generation: Some(generation), until };
-        let epoch = job.epoch;
-        self.queue.push(self.now + delay, What::Effect { node: node as u8, group: group as u8, epoch });
+        let epoch = job.epoch + 1;
+        let next = What::Effect { node: node as u8, group: group as u8, epoch };
+        *job = Job { epoch, state: State::Beginning, generation: Some(generation), until, next: Some(next) };
+        self.queue.push(self.now + delay, next);
     }
 
     /// A stop is ordered.
@@ -99,9 +102,10 @@ impl World {
             (false, true) => self.random.random_range(5 * MILLISECOND..5 * SECOND),
         };
         let job = &mut self.hosts[node].jobs[group];
-        *job = Job { epoch: job.epoch + 1, state: State::Stopping, generation: Some(generation), until: None };
-        let epoch = job.epoch;
-        self.queue.push(self.now + delay, What::Finish { node: node as u8, group: group as u8, epoch, outcome: Outcome::Stopped });
+        let epoch = job.epoch + 1;
+        let next = What::Finish { node: node as u8, group: group as u8, epoch, outcome: Outcome::Stopped };
+        *job = Job { epoch, state: State::Stopping, generation: Some(generation), until: None, next: Some(next) };
+        self.queue.push(self.now + delay, next);
     }
 
     /// A lease was renewed.
@@ -128,6 +132,21 @@ impl World {
                 }
             }
             _ => unreachable!("only orders are executed"),
+        }
+    }
+
+    /// Drivers are well again: what they are at will be done soon.
+    pub fn hurries(&mut self, node: usize) {
+        for group in 0..self.setup.groups.len() {
+            if let Some(mut next) = self.hosts[node].jobs[group].next {
+                if let What::Finish { outcome, .. } = &mut next
+                    && *outcome == Outcome::StartFailed
+                {
+                    *outcome = Outcome::Started;
+                }
+                let soon = self.random.random_range(0..MILLISECOND);
+                self.queue.push(self.now + soon, next);
+            }
         }
     }
 
@@ -162,6 +181,7 @@ impl World {
     fn takes_effect(&mut self, node: usize, group: usize) {
         let job = &mut self.hosts[node].jobs[group];
         job.state = State::Up;
+        job.epoch += 1;
         let epoch = job.epoch;
         self.keeps_up(node, group);
         let fails = self.faults.failing(node);
@@ -171,12 +191,16 @@ impl World {
             (false, true) => self.random.random_range(5 * MILLISECOND..5 * SECOND),
         };
         let outcome = if fails { Outcome::StartFailed } else { Outcome::Started };
-        self.queue.push(self.now + after, What::Finish { node: node as u8, group: group as u8, epoch, outcome });
+        let next = What::Finish { node: node as u8, group: group as u8, epoch, outcome };
+        self.hosts[node].jobs[group].next = Some(next);
+        self.queue.push(self.now + after, next);
     }
 
     fn finishes(&mut self, node: usize, group: usize, outcome: Outcome) {
         let job = &mut self.hosts[node].jobs[group];
         let Some(generation) = job.generation else { return };
+        job.epoch += 1;
+        job.next = None;
         match outcome {
             Outcome::Started => {}
             Outcome::StartFailed => {
@@ -282,15 +306,19 @@ impl World {
     fn takes_group_down(&mut self, node: usize, group: usize) {
         let members = self.setup.groups[group].members;
         for assignment in (0..self.setup.assignments).filter(|assignment| members >> assignment & 1 == 1) {
-            self.takes_down(node, assignment);
+            if self.takes_down(node, assignment) {
+                self.given_up(node, group, assignment);
+            }
         }
     }
 
-    fn takes_down(&mut self, node: usize, assignment: usize) {
-        if self.hosts[node].presence[assignment].take().is_some() {
+    /// Takes one assignment down; false when it was down.
+    fn takes_down(&mut self, node: usize, assignment: usize) -> bool {
+        let was_up = self.hosts[node].presence[assignment].take().is_some();
+        if was_up {
             self.log(|| format!("n{node} has assignment {assignment} inactive"));
             self.checker.deactivate(node, assignment);
-            self.given_up(node, assignment);
         }
+        was_up
     }
 }

@@ -219,11 +219,7 @@ impl World {
                 let host = &mut self.hosts[node];
                 // The clock of a machine that boots starts anew. Its rate stays: it is the machine's crystal.
                 host.clock = Clock::new(self.now, self.faults.random.random_range(0..SECOND), host.clock.fast());
-                // Without the disk a node can only assume its own configuration: safe while that is not shorter than before.
-                let next = &self.setup.configs[host.next_timing][host.next_layout];
-                if kind == Kind::DiskLoss && setup::longest(next) >= host.granted {
-                    host.disk = Duration::ZERO;
-                }
+                host.disk_lost |= kind == Kind::DiskLoss;
             }
             Kind::Pause => {
                 if !self.runs(node) {
@@ -302,6 +298,7 @@ impl World {
         let fault = self.faults.ongoing.remove(at);
         self.log(|| format!("*** fault {number} ends: {:?} of n{}", fault.kind, fault.node));
         let node = fault.node;
+        self.forget_kept(node);
         match fault.kind {
             Kind::Loss | Kind::Duplication | Kind::Delay | Kind::Cut | Kind::OneWay | Kind::Partial | Kind::Split => {
                 self.network.heal(number)

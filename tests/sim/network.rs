@@ -93,6 +93,11 @@ impl Network {
         self.recompute();
     }
 
+    /// A fault of the network is in force.
+    pub fn is_disturbed(&self) -> bool {
+        !self.disturbances.is_empty()
+    }
+
     /// Whether datagrams pass from one machine to another at all.
     pub fn passes(&self, from: usize, to: usize) -> bool {
         !self.blocked[from * self.nodes + to]

@@ -203,6 +203,7 @@ impl World {
             }
             self.hosts[node].unfit = 0;
             self.hosts[node].failed = 0;
+            self.hurries(node);
         }
         self.schedule.ran = 0;
         for assignment in (0..self.setup.assignments).filter(|assignment| self.checker.active(*assignment) != 0) {

@@ -154,6 +154,15 @@ impl World {
         self.stats.watches.fill(None);
     }
 
+    /// A fault ends before the owner has lost what is timed.
+    pub fn forget_kept(&mut self, node: usize) {
+        for assignment in 0..self.setup.assignments {
+            if self.checker.active(assignment) >> node & 1 == 1 {
+                self.stats.watches[assignment] = None;
+            }
+        }
+    }
+
     /// A take-over is due.
     pub fn must_be_taken(&mut self, probe: u32) {
         let late = self.stats.watches.iter().position(|watch| watch.is_some_and(|watch| watch.number == probe));
@@ -174,22 +183,35 @@ impl World {
             return;
         }
         let outage = self.now - watch.since;
+        let far = outage > span(self.longest_lease_now()) * 12 / 10 + 10 * MILLISECOND;
+        if far && std::env::var("DRCM_SIM_FAR").is_ok() {
+            println!("seed {} at {}: {watch:?} took {outage}", self.setup.seed, self.now);
+        }
         self.stats.outages[watch.cause as usize].push(outage);
         self.stats.relative[watch.cause as usize].push(outage * 1_000_000 / span(self.longest_lease_now()).max(1));
     }
 
-    /// An assignment is no longer active.
-    pub fn given_up(&mut self, node: usize, assignment: usize) {
-        // Of an owner that is well, by its own doing: a planned move begins.
-        let planned = self.schedule.is_single() && self.runs(node) && self.stats.watches[assignment].is_none() && self.timings_fit();
-        if planned && self.has_other_candidate(assignment, node) && self.plans_move(node, assignment) {
+    /// An assignment is no longer active, because its group has been stopped.
+    pub fn given_up(&mut self, node: usize, group: usize, assignment: usize) {
+        // Of an owner that is well, by its own doing, in an undisturbed network: a planned move begins.
+        let planned = self.schedule.is_single() && self.hosts[node].moving >> group & 1 == 1 && !self.network.is_disturbed();
+        if planned
+            && self.timings_fit()
+            && self.stats.watches[assignment].is_none()
+            && self.others_can_take_over(node)
+            && self.has_other_candidate(assignment, node)
+        {
             let number = self.token();
             self.stats.watches[assignment] = Some(Watch { number, cause: Outage::Planned, since: self.now, from: node });
         }
     }
 
-    /// A majority of voters is left without this node.
+    /// A majority of voters is left without this node, and all agree on what groups there are.
     fn others_can_take_over(&self, node: usize) -> bool {
+        let alike = self.hosts.iter().all(|host| host.layout == self.hosts[node].layout);
+        if !alike || (0..self.setup.count()).any(|other| self.faults.slow(other)) {
+            return false;
+        }
         let others = (0..self.setup.count().min(7)).filter(|other| *other != node && self.runs(*other)).count();
         others > self.setup.count().min(7) / 2
     }
@@ -209,7 +231,6 @@ impl World {
                         && !host.leaving
                         && host.config.nodes[*other].active
                         && (host.unfit | host.failed) >> index & 1 == 0
-                        && !self.faults.slow(*other)
                 })
         })
     }

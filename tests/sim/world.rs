@@ -82,6 +82,8 @@ pub struct Host {
     pub resumed: Instant,
     /// The longest lease, as kept on disk.
     pub disk: Duration,
+    /// What is on disk will not be there at the next start.
+    pub disk_lost: bool,
     /// The longest lease ever granted, in truth.
     pub granted: Duration,
     /// In standby.
@@ -182,6 +184,7 @@ impl World {
                 paused: false,
                 resumed: 0,
                 disk: Duration::ZERO,
+                disk_lost: false,
                 granted: Duration::ZERO,
                 standby: false,
                 leaving: false,
@@ -350,6 +353,10 @@ impl World {
         host.resumed = self.now;
         host.spins = 0;
         host.tag = Tag(0);
+        // Without the disk a node can only assume its own configuration: safe while that is not shorter than before.
+        if std::mem::take(&mut host.disk_lost) && setup::longest(&host.config) >= host.granted {
+            host.disk = Duration::ZERO;
+        }
         let start = Start { longest_lease: host.disk };
         let now = host.clock.local(self.now);
         let told = if self.sabotage == Sabotage::NoSilence { now.before(Duration::from_secs(1000)) } else { now };
@@ -597,12 +604,6 @@ impl World {
                 || (0..self.setup.assignments).all(|assignment| self.checker.active(assignment) >> other & 1 == 0)
         });
         self.dispatch(node, Event::Alone { clear });
-    }
-
-    /// Whether an assignment goes down because its group is moved by plan.
-    pub fn plans_move(&self, node: usize, assignment: usize) -> bool {
-        (0..self.setup.groups.len())
-            .any(|group| self.setup.groups[group].members >> assignment & 1 == 1 && self.hosts[node].moving >> group & 1 == 1)
     }
 
     /// A daemon that was told to leave is done.

@@ -40,10 +40,11 @@ impl Node {
     /// Orders the stop of every group whose lease has run out, or is about to.
     pub(super) fn expire(&mut self, now: Time) {
         let needed = self.needed();
-        let frozen = self.config.server.no_quorum == NoQuorum::Freeze && self.voters_seen(now) < self.majority();
+        let freeze = self.config.server.no_quorum == NoQuorum::Freeze;
         for position in 0..self.tenures.len() {
             let tenure = &self.tenures[position];
-            if !tenure.is_active() || !tenure.leased || frozen {
+            // Frozen: it goes on without a lease until a voter says that another node has it.
+            if !tenure.is_active() || !tenure.leased || (freeze && !tenure.claim.as_ref().is_some_and(Claim::is_elsewhere)) {
                 continue;
             }
             let until = tenure.claim.as_ref().and_then(|claim| claim.until(needed));
@@ -302,7 +303,7 @@ impl Node {
             } else {
                 self.look_again(at, Wake::Ask(group), now);
             }
-        } else if let Some(at) = self.void_after(position, refused, now).filter(|at| *at < self.next_heartbeat) {
+        } else if let Some(at) = self.void_after(position, refused, None, now).filter(|at| *at < self.next_heartbeat) {
             if let Some(claim) = &mut self.tenures[position].claim {
                 claim.nudge = Some(at);
             }
@@ -311,16 +312,17 @@ impl Node {
         self.look_again(patience, Wake::Ask(group), now);
     }
 
-    /// When the shortest `count` of the standing refusals will be void, as far as they can be trusted: a fellow candidate's
-    /// claim may be gone at once, a dead owner's grant lasts as long as the voter says.
-    fn void_after(&self, position: usize, count: usize, now: Time) -> Option<Time> {
+    /// When the shortest `count` of the standing refusals will be void: a grant lasts as long as the voter says at most. That
+    /// of a living node is worth a try before, at `living`: a fellow candidate's claim may be gone at once.
+    fn void_after(&self, position: usize, count: usize, living: Option<Time>, now: Time) -> Option<Time> {
         let claim = self.tenures[position].claim.as_ref()?;
         let mut ends: Vec<Time> = claim
             .refusals()
             .filter_map(|(reason, at)| match reason {
                 RefusalReason::Busy { holder, remaining_us } => {
-                    let living = self.member(holder).is_some_and(|member| self.is_alive(member, now));
-                    (!living).then(|| at + Duration::from_micros(remaining_us))
+                    let end = at + Duration::from_micros(remaining_us);
+                    let lives = self.member(holder).is_some_and(|member| self.is_alive(member, now));
+                    Some(living.filter(|_| lives).map_or(end, |living| living.min(end)))
                 }
                 RefusalReason::Silent { remaining_us } => Some(at + Duration::from_micros(remaining_us)),
                 RefusalReason::Unknown => None,
@@ -343,7 +345,7 @@ impl Node {
         let by_rank = now + (base * (1 + 2 * rank) * 2_u32.pow(attempts)).min(lease / 2);
         let refused = self.tenures[position].claim.as_ref().map_or(0, |claim| claim.refusals().count());
         let must_void = (refused + self.needed()).saturating_sub(self.voters.len());
-        let retry_at = self.void_after(position, must_void, now).unwrap_or(by_rank);
+        let retry_at = self.void_after(position, must_void, Some(by_rank), now).unwrap_or(by_rank);
         let tenure = &mut self.tenures[position];
         tenure.attempts += 1;
         tenure.retry_at = retry_at;
