@@ -1,1 +1,5 @@
-fn main() {}
+//! The program `drcm_server`: everything is in the library.
+
+fn main() -> std::process::ExitCode {
+    drcm::cli::drcm_server()
+}

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{ArgAction, Parser};
 
 use super::command::MAX_ROUNDS;
-use crate::model::Server;
+use crate::{daemon::logs::Overrides, model::LogSettings};
 
 /// The default configuration, and the one that is read when it is missing and this one is not.
 const DEFAULT_CONFIG: &str = "/etc/drcm/cm.cfg";
@@ -29,9 +29,8 @@ Exit codes:
 rstats prints start times in seconds since 1970. Members of cluster_group need no auth files to ask the local daemon.
 The tool drcm has the same functions as subcommands: drcm --help";
 
-/// Run a node of a high-availability cluster, check its configuration, or ask the cluster.
-///
-/// Without --client and --check-config it runs the node that this machine is.
+/// Run a node of a high-availability cluster, check its configuration, or ask the cluster. Without --client and
+/// --check-config it runs the node that this machine is.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "drcm_server", version, disable_help_flag = true, disable_version_flag = true, after_help = AFTER_HELP, max_term_width = 120)]
 pub struct ServerArguments {
@@ -60,7 +59,7 @@ pub struct ServerArguments {
     #[command(flatten)]
     pub log: LogArguments,
     /// Print this help
-    #[arg(long, short = '?', visible_short_alias = 'h', action = ArgAction::Help)]
+    #[arg(long, short = '?', visible_short_alias = 'h', action = ArgAction::HelpShort)]
     help: Option<bool>,
     /// Print the version
     #[arg(long, short = 'V', action = ArgAction::Version)]
@@ -73,13 +72,13 @@ pub struct LogArguments {
     /// Log debug messages
     #[arg(long, short = 'd')]
     pub debug: bool,
-    /// How many, 1 to 5; implies --debug
+    /// How much to debug, 1 to 5; implies --debug
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=5))]
     pub debug_level: Option<u8>,
     /// Say on standard error what happens
     #[arg(long, short = 'v')]
     pub verbose: bool,
-    /// How much, 1 to 5; implies --verbose
+    /// How much to say there, 1 to 5; implies --verbose
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=5))]
     pub verbose_level: Option<u8>,
     /// Log to this file; a directory in it goes before log_dir
@@ -97,27 +96,18 @@ pub struct LogArguments {
 }
 
 impl LogArguments {
-    /// Puts the flags before what the configuration says.
-    pub fn apply(&self, server: &mut Server) {
-        if self.debug || self.debug_level.is_some() {
-            server.log.debug = self.debug_level.or(server.log.debug).or(Some(1));
+    /// What goes before these settings. `--debug` alone keeps the level that the file gives, if it gives one.
+    #[must_use]
+    pub fn overrides(&self, settings: &LogSettings) -> Overrides {
+        let level = |flag: bool, level: Option<u8>, before: Option<u8>| level.or_else(|| flag.then(|| before.unwrap_or(1)));
+        Overrides {
+            file: self.log_file.clone(),
+            level: self.log_level,
+            clear: self.log_file_clear,
+            disable: self.log_disable,
+            debug: level(self.debug, self.debug_level, settings.debug),
+            verbose: level(self.verbose, self.verbose_level, settings.verbose),
         }
-        if self.verbose || self.verbose_level.is_some() {
-            server.log.verbose = self.verbose_level.or(server.log.verbose).or(Some(1));
-        }
-        if let Some(file) = &self.log_file
-            && let Some(name) = file.file_name()
-        {
-            server.log.file = name.to_string_lossy().into_owned();
-            if let Some(directory) = file.parent().filter(|directory| !directory.as_os_str().is_empty()) {
-                server.log_dir = directory.to_owned();
-            }
-        }
-        if let Some(level) = self.log_level {
-            server.log.level = level;
-        }
-        server.log.clear |= self.log_file_clear;
-        server.log.enabled &= !self.log_disable;
     }
 }
 
@@ -160,14 +150,14 @@ mod tests {
 
     #[test]
     fn log_flags_go_before_the_file() {
-        let mut server = fixture::three_nodes().server;
+        let mut settings = fixture::three_nodes().server.log;
+        let none = LogArguments::default().overrides(&settings);
+        assert_eq!(none, Overrides::default(), "no flag changes nothing");
         let words = ["-d", "--verbose-level=4", "--log-file=/tmp/x/y.log", "--log-level=5", "--log-file-clear", "--log-disable"];
-        parse(&words).log.apply(&mut server);
-        assert_eq!((server.log.debug, server.log.verbose, server.log.level), (Some(1), Some(4), 5));
-        assert_eq!((server.log_dir.as_path(), server.log.file.as_str()), (Path::new("/tmp/x"), "y.log"));
-        assert_eq!((server.log.clear, server.log.enabled), (true, false));
-        let (before, mut after) = (server.clone(), server);
-        LogArguments::default().apply(&mut after);
-        assert_eq!(before, after, "no flag changes nothing");
+        let some = parse(&words).log.overrides(&settings);
+        let file = Some(PathBuf::from("/tmp/x/y.log"));
+        assert_eq!(some, Overrides { file, level: Some(5), clear: true, disable: true, debug: Some(1), verbose: Some(4) });
+        settings.debug = Some(3);
+        assert_eq!(parse(&["-d"]).log.overrides(&settings).debug, Some(3));
     }
 }

@@ -38,11 +38,13 @@ impl Client {
     /// # Errors
     /// The configuration cannot be used.
     pub fn open(file: &Path, nodename: Option<&str>) -> Result<Self, CliError> {
-        let config = config::load(file).map_err(|report| CliError::configuration(file, &report))?.config;
-        let here = select::here(&config, nodename);
-        if let (Some(name), None) = (nodename, here) {
-            return Err(select::node(&config, file, None, name).err().unwrap_or_else(|| CliError::NotANodename { name: name.to_owned() }));
-        }
+        let config = config::load(file).map_err(|report| CliError::configuration(&report))?.config;
+        // A machine that is no node asks the nodes; but a name that was given has to be one.
+        let here = match (config::this_node(&config, nodename), nodename) {
+            (Ok(node), _) => Some(node.id),
+            (Err(_), None) => None,
+            (Err(finding), Some(_)) => return Err(CliError::ThisNode(finding)),
+        };
         let runtime = Builder::new_current_thread().enable_all().build().map_err(CliError::Runtime)?;
         Ok(Self { file: file.to_owned(), config, here, runtime })
     }

@@ -1,14 +1,15 @@
 //! What can go wrong between an operator and an answer, in sentences that say what, where and what to do next.
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-};
+use std::{io, path::PathBuf};
 
 use thiserror::Error;
 
 use super::Exit;
-use crate::config::Report;
+use crate::{
+    config::{Finding, Report},
+    daemon::DaemonError,
+    lab::LabError,
+};
 
 /// A command that could not do what it was asked.
 #[derive(Debug, Error)]
@@ -33,6 +34,9 @@ pub enum CliError {
         /// The most similar command, when one is similar.
         nearest: Option<String>,
     },
+    /// `--command=` with nothing behind it.
+    #[error("--command= names no command: it takes cm_stat, rstats, ping or printcfg; --client alone opens a console")]
+    NoCommand,
     /// A command with words it has no use for.
     #[error("{command} {fault}; usage: {usage}")]
     Usage {
@@ -44,19 +48,23 @@ pub enum CliError {
         usage: String,
     },
     /// The configuration cannot be used.
-    #[error("{report}\nthe configuration {} cannot be used: correct it, or name another one with --config-file=FILE", file.display())]
-    Configuration {
-        /// The file.
-        file: PathBuf,
-        /// Its findings.
-        report: Box<Report>,
+    #[error("{0}")]
+    Configuration(Box<Report>),
+    /// `--nodename` names no node.
+    #[error("{0}")]
+    ThisNode(Box<Finding>),
+    /// There is no daemon for the demonstration.
+    #[error("no drcm_server was found in {}: build it, or name it with --server=FILE", looked.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(" or "))]
+    NoServer {
+        /// Where it was looked for.
+        looked: Vec<PathBuf>,
     },
-    /// `--nodename` with something that is a node, but not by its nodename.
-    #[error("--nodename={name} takes a nodename of the configuration; it is not a hostname or an address")]
-    NotANodename {
-        /// As the operator wrote it.
-        name: String,
-    },
+    /// The demonstration could not be given.
+    #[error("{0}")]
+    Demo(Box<LabError>),
+    /// The daemon did not start, or ended badly.
+    #[error("{0}")]
+    Daemon(Box<DaemonError>),
     /// The client's own machinery.
     #[error("cannot begin to ask: {0}")]
     Runtime(io::Error),
@@ -74,9 +82,8 @@ pub enum CliError {
 impl CliError {
     /// A configuration that cannot be used; only its errors are kept.
     #[must_use]
-    pub fn configuration(file: &Path, report: &Report) -> Self {
-        let errors = report.errors().cloned().collect();
-        Self::Configuration { file: file.to_owned(), report: Box::new(Report { findings: errors }) }
+    pub fn configuration(report: &Report) -> Self {
+        Self::Configuration(Box::new(Report { findings: report.errors().cloned().collect() }))
     }
 
     /// The exit code it means.
@@ -86,9 +93,13 @@ impl CliError {
             Self::UnknownNode { .. } => Exit::UnknownNode,
             Self::ReaderGone => Exit::Good,
             Self::UnknownCommand { .. }
+            | Self::NoCommand
             | Self::Usage { .. }
-            | Self::Configuration { .. }
-            | Self::NotANodename { .. }
+            | Self::Configuration(_)
+            | Self::ThisNode(_)
+            | Self::NoServer { .. }
+            | Self::Demo(_)
+            | Self::Daemon(_)
             | Self::Runtime(_)
             | Self::Input(_)
             | Self::Output(_) => Exit::Failed,

@@ -6,16 +6,19 @@
 
 pub mod arguments;
 pub mod assess;
+pub mod check;
 pub mod client;
 pub mod cm_stat;
 pub mod command;
 pub mod console;
+pub mod demo;
 pub mod fetch;
 pub mod output;
 pub mod people;
 pub mod ping;
 pub mod printcfg;
 pub mod rstats;
+pub mod run;
 pub mod select;
 pub mod suggest;
 pub mod table;
@@ -25,6 +28,8 @@ mod error;
 mod exit;
 #[cfg(test)]
 mod fixture;
+mod programs;
 
 pub use error::CliError;
 pub use exit::Exit;
+pub use programs::{drcm, drcm_server};

@@ -35,7 +35,7 @@ pub struct PeopleArguments {
     #[command(subcommand)]
     pub task: Task,
     /// Print help
-    #[arg(long, short = 'h', visible_short_alias = '?', action = ArgAction::Help, global = true)]
+    #[arg(long, short = 'h', visible_short_alias = '?', action = ArgAction::HelpShort, global = true)]
     help: Option<bool>,
     /// Print the version
     #[arg(long, short = 'V', action = ArgAction::Version)]
@@ -75,6 +75,12 @@ pub enum Task {
         /// The log settings.
         #[command(flatten)]
         log: LogArguments,
+    },
+    /// Watch three nodes on this machine take over from each other (root, or user namespaces; a minute)
+    Demo {
+        /// The drcm_server to run, instead of the one beside this program
+        #[arg(long, value_name = "FILE")]
+        server: Option<PathBuf>,
     },
 }
 

@@ -24,16 +24,6 @@ pub fn node<'a>(config: &'a Config, file: &Path, here: Option<NodeId>, wanted: &
     })
 }
 
-/// The node this machine is: the one named by `--nodename`, else the one whose `hostname` is ours.
-#[must_use]
-pub fn here(config: &Config, nodename: Option<&str>) -> Option<NodeId> {
-    if let Some(name) = nodename {
-        return config.nodes.iter().find(|node| node.name == name).map(|node| node.id);
-    }
-    let hostname = nix::unistd::gethostname().ok()?;
-    config.nodes.iter().find(|node| hostname.to_str().is_some_and(|own| node.hostname.eq_ignore_ascii_case(own))).map(|node| node.id)
-}
-
 fn is_local(wanted: &str, address: Option<IpAddr>) -> bool {
     wanted.eq_ignore_ascii_case("localhost") || address.is_some_and(|address| address.is_loopback())
 }

@@ -120,6 +120,11 @@ impl Claim {
         self.ends.iter().copied().filter(|end| *end > Time::ZERO && kept_by(*end) >= needed).max()
     }
 
+    /// A voter has granted it to another holder.
+    pub fn is_elsewhere(&self) -> bool {
+        self.refusals().any(|(reason, _)| matches!(reason, RefusalReason::Busy { .. }))
+    }
+
     /// The refusals that stand.
     pub fn refusals(&self) -> impl Iterator<Item = (RefusalReason, Time)> + '_ {
         self.refusals.iter().flatten().copied()

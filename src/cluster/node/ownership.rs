@@ -40,10 +40,11 @@ impl Node {
     /// Orders the stop of every group whose lease has run out, or is about to.
     pub(super) fn expire(&mut self, now: Time) {
         let needed = self.needed();
-        let frozen = self.config.server.no_quorum == NoQuorum::Freeze && self.voters_seen(now) < self.majority();
+        let freeze = self.config.server.no_quorum == NoQuorum::Freeze;
         for position in 0..self.tenures.len() {
             let tenure = &self.tenures[position];
-            if !tenure.is_active() || !tenure.leased || frozen {
+            // Frozen: it goes on without a lease until a voter says that another node has it.
+            if !tenure.is_active() || !tenure.leased || (freeze && !tenure.claim.as_ref().is_some_and(Claim::is_elsewhere)) {
                 continue;
             }
             let until = tenure.claim.as_ref().and_then(|claim| claim.until(needed));

@@ -1,0 +1,443 @@
+//! The ownership core by example: a few nodes on a perfect network in virtual time, one rule of the protocol per test. What
+//! happens on an imperfect network is the simulator's business.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use drcm::{
+    cluster::{Node, Phase, Start},
+    config::parse_cfg,
+    model::{Action, BootId, Config, Decision, Event, GroupId, Message, NodeId, Order, Outcome, Output, StopReason, Time},
+};
+
+const MS: Duration = Duration::from_millis(1);
+const TRIP: Duration = Duration::from_micros(200);
+
+/// Nodes a, b, c ... of which a is home of one address that all others back up, in order.
+fn config(nodes: usize, server: &str) -> Arc<Config> {
+    let mut text =
+        format!("[CM_SERVER]\nkeep_alive_interval = 100\ndead_node_count = 15\n{server}\n[CM_IPADDRS]\nvip, 10.0.0.100, 24, eth0, \n");
+    for (number, name) in ('a'..).take(nodes).enumerate() {
+        let list = if number == 0 { "node_floating_ip_addrs = vip" } else { "node_backup_floating_ip_addrs = a:vip" };
+        text += &format!("[CM_NODE]\nnodename = {name}\nhostname = {name}\nkeep_alive_ip = 10.0.0.{}\n{list}\n", number + 1);
+    }
+    parse_cfg("test.cfg", &text).unwrap_or_else(|report| panic!("{report}")).config
+}
+
+struct World {
+    now: Time,
+    config: Arc<Config>,
+    nodes: BTreeMap<NodeId, Node>,
+    boots: BTreeMap<NodeId, u64>,
+    /// In flight: arrival, from, to, message.
+    flying: VecDeque<(Time, NodeId, NodeId, BootId, Message)>,
+    /// Pairs that do not hear each other.
+    cut: BTreeSet<(NodeId, NodeId)>,
+    /// Nodes where starting fails.
+    broken: BTreeSet<NodeId>,
+    running: BTreeMap<NodeId, BTreeSet<GroupId>>,
+    decisions: Vec<(Time, NodeId, Decision)>,
+    stops: Vec<(Time, NodeId, StopReason)>,
+    starts: Vec<(Time, NodeId)>,
+    left: BTreeSet<NodeId>,
+    /// The answer to the checks of a pair.
+    clear: bool,
+}
+
+fn id(name: &str) -> NodeId {
+    NodeId::of(name)
+}
+
+impl World {
+    fn new(config: Arc<Config>) -> Self {
+        let mut world = Self {
+            now: Time::ZERO + Duration::from_secs(1000),
+            nodes: BTreeMap::new(),
+            boots: BTreeMap::new(),
+            flying: VecDeque::new(),
+            cut: BTreeSet::new(),
+            broken: BTreeSet::new(),
+            running: BTreeMap::new(),
+            decisions: Vec::new(),
+            stops: Vec::new(),
+            starts: Vec::new(),
+            left: BTreeSet::new(),
+            clear: true,
+            config: config.clone(),
+        };
+        for node in &config.nodes {
+            world.boot(node.id, config.clone());
+        }
+        world
+    }
+
+    fn boot(&mut self, node: NodeId, config: Arc<Config>) {
+        let boot = self.boots.entry(node).or_insert(0);
+        *boot += 1;
+        let core = Node::new(config, node, BootId(node.0 ^ *boot), Start::default(), self.now);
+        self.nodes.insert(node, core);
+        self.feed(node, Event::Timer);
+    }
+
+    fn crash(&mut self, node: NodeId) {
+        self.nodes.remove(&node);
+        self.running.remove(&node);
+    }
+
+    fn split(&mut self, one: &str, other: &str) {
+        self.cut.extend([(id(one), id(other)), (id(other), id(one))]);
+    }
+
+    fn feed(&mut self, node: NodeId, event: Event) {
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            let Some(core) = self.nodes.get_mut(&node) else { return };
+            for output in core.handle(event, self.now) {
+                match output {
+                    Output::Send { to, message } => {
+                        let boot = BootId(node.0 ^ self.boots[&node]);
+                        self.flying.push_back((self.now + TRIP, node, to, boot, message));
+                    }
+                    Output::Act(Action::Start { group, generation, .. }) => {
+                        self.starts.push((self.now, node));
+                        let outcome = if self.broken.contains(&node) {
+                            Outcome::StartFailed
+                        } else {
+                            self.running.entry(node).or_default().insert(group);
+                            Outcome::Started
+                        };
+                        events.push_back(Event::Done { group, generation, outcome });
+                    }
+                    Output::Act(Action::Stop { group, generation, why }) => {
+                        self.stops.push((self.now, node, why));
+                        self.running.entry(node).or_default().remove(&group);
+                        events.push_back(Event::Done { group, generation, outcome: Outcome::Stopped });
+                    }
+                    Output::Act(Action::CheckAlone) => events.push_back(Event::Alone { clear: self.clear }),
+                    Output::Act(Action::Extend { .. } | Action::Announce { .. }) => {}
+                    Output::Decided(decision) => self.decisions.push((self.now, node, decision)),
+                    Output::Left => drop(self.left.insert(node)),
+                }
+            }
+        }
+    }
+
+    fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        loop {
+            let timer = self.nodes.iter().map(|(node, core)| (core.deadline().0, *node)).min();
+            let arrival = self.flying.front().map(|message| message.0);
+            let next = timer.map(|(at, _)| at).into_iter().chain(arrival).min().unwrap_or(end);
+            if next > end {
+                self.now = end;
+                return;
+            }
+            self.now = self.now.max(next);
+            if arrival.is_some_and(|at| at <= self.now) {
+                let (_, from, to, boot, message) = self.flying.pop_front().unwrap();
+                if !self.cut.contains(&(from, to)) {
+                    self.feed(to, Event::Received { from, boot, message });
+                }
+            } else if let Some((_, node)) = timer {
+                self.feed(node, Event::Timer);
+            }
+            assert!(self.owners().len() <= 1 || self.may_be_two(), "two owners: {:?}", self.owners());
+        }
+    }
+
+    /// Only a pair may have two owners, while it is split.
+    fn may_be_two(&self) -> bool {
+        self.nodes.len() == 2
+    }
+
+    fn owners(&self) -> Vec<NodeId> {
+        self.running.iter().filter(|(_, groups)| !groups.is_empty()).map(|(node, _)| *node).collect()
+    }
+
+    fn owner(&self) -> Option<String> {
+        match self.owners()[..] {
+            [] => None,
+            [one] => Some(self.config.name(one)),
+            _ => Some("several".to_owned()),
+        }
+    }
+
+    fn moves_since(&self, since: Time) -> usize {
+        self.starts.iter().filter(|(at, _)| *at > since).count() + self.stops.iter().filter(|(at, ..)| *at > since).count()
+    }
+}
+
+fn started(nodes: usize, server: &str) -> World {
+    let mut world = World::new(config(nodes, server));
+    world.run(MS * 8000);
+    assert_eq!(world.owner().as_deref(), Some("a"));
+    world
+}
+
+#[test]
+fn home_gets_it_as_soon_as_the_voters_may_grant() {
+    let mut world = World::new(config(3, ""));
+    world.run(MS * 1530);
+    assert_eq!(world.owner(), None, "start-up silence");
+    world.run(MS * 20);
+    assert_eq!(world.owner().as_deref(), Some("a"));
+}
+
+#[test]
+fn a_dead_owner_is_replaced_after_its_lease_by_the_first_backup() {
+    let mut world = started(3, "");
+    world.crash(id("a"));
+    world.run(MS * 1390);
+    assert_eq!(world.owner(), None);
+    world.run(MS * 120);
+    assert_eq!(world.owner().as_deref(), Some("b"));
+}
+
+#[test]
+fn a_leaving_owner_hands_over_within_three_trips() {
+    let mut world = started(3, "");
+    world.feed(id("a"), Event::Order(Order::Leave));
+    assert_eq!(world.owner(), None);
+    world.run(TRIP * 3);
+    assert_eq!(world.owner().as_deref(), Some("b"));
+    assert!(world.left.contains(&id("a")));
+    let before = world.now;
+    world.run(MS * 60_000);
+    assert_eq!(world.moves_since(before), 0, "and nothing moves after that");
+}
+
+#[test]
+fn it_goes_home_after_the_failback_delay_and_stays() {
+    let mut world = started(3, "failback_delay = 10");
+    world.crash(id("a"));
+    world.run(MS * 5000);
+    assert_eq!(world.owner().as_deref(), Some("b"));
+    world.boot(id("a"), world.config.clone());
+    world.run(MS * 9900);
+    assert_eq!(world.owner().as_deref(), Some("b"));
+    world.run(MS * 400);
+    assert_eq!(world.owner().as_deref(), Some("a"));
+    let before = world.now;
+    world.run(MS * 600_000);
+    assert_eq!(world.moves_since(before), 0);
+}
+
+#[test]
+fn a_manual_failback_does_not_go_home() {
+    let mut world = started(3, "failback = manual");
+    world.crash(id("a"));
+    world.run(MS * 5000);
+    world.boot(id("a"), world.config.clone());
+    world.run(MS * 60_000);
+    assert_eq!(world.owner().as_deref(), Some("b"));
+}
+
+#[test]
+fn a_home_that_keeps_failing_waits_longer_each_time() {
+    let mut world = started(3, "failback_delay = 10");
+    let mut waits = Vec::new();
+    for _ in 0..3 {
+        world.crash(id("a"));
+        world.run(MS * 3000);
+        assert_eq!(world.owner().as_deref(), Some("b"));
+        world.boot(id("a"), world.config.clone());
+        let back = world.now;
+        while world.owner().as_deref() != Some("a") {
+            world.run(MS * 100);
+        }
+        waits.push(world.now.since(back).as_secs());
+    }
+    assert_eq!(waits, [10, 20, 40]);
+}
+
+#[test]
+fn an_isolated_owner_stops_before_the_others_start() {
+    let mut world = started(3, "");
+    world.split("a", "b");
+    world.split("a", "c");
+    let cut = world.now;
+    world.run(MS * 5000);
+    assert_eq!(world.owner().as_deref(), Some("b"));
+    let stop = world.stops.iter().find(|(at, node, _)| *at > cut && *node == id("a")).unwrap();
+    let start = world.starts.iter().find(|(at, node)| *at > cut && *node == id("b")).unwrap();
+    assert!(stop.0 < start.0);
+    assert_eq!(stop.2, StopReason::LeaseLost);
+}
+
+#[test]
+fn nothing_moves_when_the_owner_loses_sight_of_one_node_only() {
+    let mut world = started(3, "");
+    world.split("a", "b");
+    let before = world.now;
+    world.run(MS * 60_000);
+    assert_eq!(world.moves_since(before), 0);
+    assert_eq!(world.owner().as_deref(), Some("a"));
+}
+
+#[test]
+fn a_minority_owns_nothing() {
+    let mut world = started(3, "");
+    world.crash(id("b"));
+    world.crash(id("c"));
+    world.run(MS * 60_000);
+    assert_eq!(world.owner(), None);
+}
+
+#[test]
+fn a_frozen_minority_keeps_what_runs() {
+    let mut world = started(3, "no_quorum = freeze");
+    world.crash(id("b"));
+    world.crash(id("c"));
+    world.run(MS * 60_000);
+    assert_eq!(world.owner().as_deref(), Some("a"));
+}
+
+#[test]
+fn what_cannot_start_at_home_goes_on_to_the_next_and_rests_when_all_have_failed() {
+    let mut world = World::new(config(3, ""));
+    world.broken.insert(id("a"));
+    world.run(MS * 2000);
+    assert_eq!(world.owner().as_deref(), Some("b"));
+    let mut world = World::new(config(3, ""));
+    world.broken.extend([id("a"), id("b"), id("c")]);
+    world.run(MS * 60_000);
+    assert_eq!(world.owner(), None);
+    assert_eq!(world.starts.len(), 3, "each tried once, nothing loops");
+    assert!(world.nodes[&id("a")].view(world.now).groups.iter().all(|group| group.unable && group.phase == Phase::Down));
+    world.broken.clear();
+    let group = world.config.groups[0].id;
+    world.feed(id("c"), Event::Order(Order::Cleanup(group)));
+    world.run(MS * 1000);
+    assert_eq!(world.owner().as_deref(), Some("c"));
+}
+
+#[test]
+fn a_lost_link_moves_it_at_once() {
+    let mut world = started(3, "");
+    let group = world.config.groups[0].id;
+    world.feed(id("a"), Event::Fitness { group, able: false });
+    world.run(TRIP * 4);
+    assert_eq!(world.owner().as_deref(), Some("b"));
+}
+
+#[test]
+fn standby_hands_over_and_comes_back() {
+    let mut world = started(3, "failback_delay = 1");
+    world.feed(id("a"), Event::Order(Order::Standby(true)));
+    world.run(MS * 10_000);
+    assert_eq!(world.owner().as_deref(), Some("b"));
+    world.feed(id("a"), Event::Order(Order::Standby(false)));
+    world.run(MS * 10_000);
+    assert_eq!(world.owner().as_deref(), Some("a"));
+}
+
+#[test]
+fn a_restarted_owner_waits_for_its_own_old_lease() {
+    let mut world = started(3, "");
+    world.crash(id("a"));
+    world.run(MS * 50);
+    world.boot(id("a"), world.config.clone());
+    world.run(MS * 1350);
+    assert_eq!(world.owner(), None);
+    world.run(MS * 200);
+    assert_eq!(world.owner().as_deref(), Some("a"), "it is home, and well again");
+}
+
+#[test]
+fn strict_take_over_waits_for_the_stop_of_the_loser() {
+    let mut world = started(3, "takeover = strict\nstop_timeout = 5");
+    world.crash(id("a"));
+    world.run(MS * 6200);
+    assert_eq!(world.owner(), None);
+    world.run(MS * 500);
+    assert_eq!(world.owner().as_deref(), Some("b"));
+}
+
+#[test]
+fn a_pair_carries_on_alone_when_the_checks_are_clear() {
+    let mut world = started(2, "");
+    world.crash(id("a"));
+    world.run(MS * 1520);
+    assert_eq!(world.owner().as_deref(), Some("b"));
+    assert!(world.decisions.iter().any(|(.., decision)| *decision == Decision::CarriesOnAlone));
+    let mut world = started(2, "");
+    world.clear = false;
+    world.crash(id("a"));
+    world.run(MS * 60_000);
+    assert_eq!(world.owner(), None);
+}
+
+#[test]
+fn one_node_of_a_pair_starts_without_the_other() {
+    let config = config(2, "");
+    let mut world = World::new(config);
+    world.crash(id("a"));
+    world.run(MS * 4000);
+    assert_eq!(world.owner().as_deref(), Some("b"));
+}
+
+#[test]
+fn a_pair_that_must_have_a_majority_does_not_run_alone() {
+    let mut world = started(2, "quorum = majority");
+    world.crash(id("a"));
+    world.run(MS * 60_000);
+    assert_eq!(world.owner(), None);
+}
+
+#[test]
+fn a_clean_leave_of_a_pair_needs_no_checks() {
+    let mut world = started(2, "");
+    world.clear = false;
+    world.feed(id("a"), Event::Order(Order::Leave));
+    world.run(MS * 10);
+    assert_eq!(world.owner().as_deref(), Some("b"));
+}
+
+#[test]
+fn after_a_split_of_a_pair_the_earlier_candidate_keeps_it() {
+    let mut world = started(2, "failback = manual");
+    world.split("a", "b");
+    world.run(MS * 5000);
+    assert_eq!(world.owners().len(), 2, "each is alone by its own lights");
+    let healed = world.now;
+    world.cut.clear();
+    world.run(MS * 1000);
+    assert_eq!(world.owner().as_deref(), Some("a"));
+    assert!(world.stops.iter().all(|(at, node, _)| *at < healed || *node == id("b")), "a was never stopped");
+    let before = world.now;
+    world.run(MS * 60_000);
+    assert_eq!(world.moves_since(before), 0);
+    assert!(!world.nodes[&id("a")].view(world.now).alone);
+}
+
+#[test]
+fn without_quorum_a_part_of_a_larger_cluster_carries_on() {
+    let mut world = started(4, "quorum = none");
+    for node in ["b", "c", "d"] {
+        world.crash(id(node));
+    }
+    world.run(MS * 60_000);
+    assert_eq!(world.owner().as_deref(), Some("a"));
+}
+
+#[test]
+fn another_grouping_of_the_same_resource_never_makes_a_second_owner() {
+    let mut world = started(3, "");
+    // c reads a file in which the address shares its group with another: the group has another id.
+    let text = "[CM_SERVER]\nkeep_alive_interval = 100\ndead_node_count = 15\n[CM_IPADDRS]\nvip, 10.0.0.100, 24, eth0, \nvip2, 10.0.0.101, 24, eth0, \n\
+                [CM_NODE]\nnodename = a\nhostname = a\nkeep_alive_ip = 10.0.0.1\nnode_floating_ip_addrs = vip, vip2\n\
+                [CM_NODE]\nnodename = b\nhostname = b\nkeep_alive_ip = 10.0.0.2\n\
+                [CM_NODE]\nnodename = c\nhostname = c\nkeep_alive_ip = 10.0.0.3\nnode_backup_floating_ip_addrs = a:vip, a:vip2\n";
+    let other = parse_cfg("other.cfg", text).unwrap_or_else(|report| panic!("{report}")).config;
+    assert_ne!(other.fingerprint, world.config.fingerprint);
+    world.crash(id("c"));
+    world.boot(id("c"), other);
+    let before = world.now;
+    world.run(MS * 60_000);
+    assert_eq!(world.owner().as_deref(), Some("a"));
+    assert!(world.starts.iter().all(|(at, node)| *at < before || *node == id("a")));
+    assert!(world.decisions.iter().any(|(.., decision)| matches!(decision, Decision::Mismatch { differs: true, .. })));
+}
