@@ -231,7 +231,14 @@ impl Node {
     }
 
     fn state(&self, now: Time) -> NodeState {
-        NodeState { eligible: self.eligible(), left: self.leaving && self.is_clear(), quorate: self.quorate(now), standby: self.standby }
+        // In its silence a node does not ask: peers must not wait for it, nor send a group home to it.
+        let quorate = self.quorate(now) && self.silent_until() <= now;
+        NodeState { eligible: self.eligible(), left: self.leaving && self.is_clear(), quorate, standby: self.standby }
+    }
+
+    /// The end of start-up silence; a node that grants nothing has none.
+    fn silent_until(&self) -> Time {
+        if self.voter.is_some() { self.silent_until } else { Time::ZERO }
     }
 
     /// Nothing is up, on its way or claimed.
