@@ -385,10 +385,12 @@ impl Node {
             return;
         }
         let needed = self.needed();
-        let step = self.lease() / 8;
+        let lease = self.lease();
         let tenure = &mut self.tenures[position];
         let Some(claim) = &mut tenure.claim else { return };
         let Some(until) = claim.until(needed) else { return };
+        // Voters of another configuration may grant far less than T.
+        let step = until.since(now).min(lease) / 8;
         if until >= claim.told + step {
             claim.told = until;
             self.out.push(Output::Act(Action::Extend { group: tenure.group, until }));
