@@ -53,7 +53,8 @@ pub struct Node {
     silent_until: Time,
     standby: bool,
     leaving: bool,
-    reported_left: bool,
+    /// How often goodbye has been said.
+    goodbyes: u32,
     known_quorate: bool,
     alone: alone::Alone,
 
@@ -105,7 +106,7 @@ impl Node {
             silent_until,
             standby: false,
             leaving: false,
-            reported_left: false,
+            goodbyes: 0,
             known_quorate: false,
             alone: alone::Alone::new(silent_until),
             began: false,
