@@ -34,7 +34,7 @@ fn an_address_of_either_family_follows_its_group() {
     let mut cluster = Cluster::running(plan);
     let six = cluster.lab.sampler_of(six).unwrap();
     cluster.lab.wait("the IPv6 address on node1", LONG, |_| six.owner() == Some(0)).unwrap();
-    cluster.outage(1, |lab| lab.node(0).signal(Signal::SIGTERM).unwrap());
+    cluster.outage(1, |lab| lab.node_mut(0).signal(Signal::SIGTERM).unwrap());
     cluster.lab.wait("the IPv6 address on node2", LONG, |_| six.owner() == Some(1)).unwrap();
     cluster.lab.node_mut(0).wait_end(END).unwrap();
     cluster.cut(1);
@@ -151,7 +151,7 @@ fn manual_failback_stays_where_it_is() {
     let mut plan = Plan::of(3);
     plan.server = "failback = manual".into();
     let mut cluster = Cluster::running(plan);
-    cluster.outage(1, |lab| lab.node(0).signal(Signal::SIGTERM).unwrap());
+    cluster.outage(1, |lab| lab.node_mut(0).signal(Signal::SIGTERM).unwrap());
     cluster.lab.node_mut(0).wait_end(END).unwrap();
     cluster.lab.node_mut(0).start().unwrap();
     cluster.holds_still(seconds(7), ms(300));

@@ -301,7 +301,7 @@ impl World {
         self.forget_kept(node);
         match fault.kind {
             Kind::Loss | Kind::Duplication | Kind::Delay | Kind::Cut | Kind::OneWay | Kind::Partial | Kind::Split => {
-                self.network.heal(number)
+                self.network.heal(number);
             }
             Kind::Kill | Kind::PowerLoss | Kind::DiskLoss | Kind::NewTiming | Kind::NewLayout => {
                 if self.hosts[node].core.is_none() {

@@ -11,6 +11,8 @@ mod queue;
 mod schedule;
 mod setup;
 mod stats;
+mod trace;
+mod traffic;
 mod world;
 
 use std::{

@@ -1,10 +1,10 @@
 //! The world of one run: machines, daemons, the agenda, and what passes between them. One [`World`] is one seed.
 
-use std::{collections::VecDeque, fmt::Write, sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use drcm::{
     cluster::{Node, Start},
-    model::{Action, BootId, Config, Decision, Event, Generation, GroupId, Message, NodeId, Outcome, Output, StopReason, Tag, Time},
+    model::{Action, BootId, Config, Decision, Event, Generation, GroupId, Message, NodeId, Output, StopReason, Tag, Time},
 };
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -24,8 +24,6 @@ use super::{
 
 /// Timer events that a core may ask for without letting time pass.
 const SPINS: u32 = 100;
-/// Lines of the trace that are kept for the report of a failure.
-const TRACE_LINES: usize = 200;
 
 /// A mistake put in on purpose, to see that the checker finds it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -146,10 +144,14 @@ pub struct World {
     pub stats: Stats,
     /// The first broken rule.
     pub failure: Option<String>,
-    sabotage: Sabotage,
-    trace: Trace,
-    lines: VecDeque<String>,
-    outgoing: Vec<Vec<Message>>,
+    /// The mistake put in on purpose.
+    pub sabotage: Sabotage,
+    /// What is told.
+    pub trace: Trace,
+    /// The last lines of the trace.
+    pub lines: VecDeque<String>,
+    /// By receiver: what the event in hand made the node say.
+    pub outgoing: Vec<Vec<Message>>,
     tokens: u32,
 }
 
@@ -209,7 +211,7 @@ impl World {
             queue: Queue::default(),
             hosts,
             network,
-            post: Post::new(count),
+            post: Post::new(setup.nodes.clone(), setup.sealed),
             checker,
             faults: Faults::new(stream(3)),
             schedule: Schedule::new(setup.layouts),
@@ -303,29 +305,6 @@ impl World {
         }
     }
 
-    /// Adds a line to the trace, if there is one.
-    pub fn log(&mut self, line: impl FnOnce() -> String) {
-        if self.trace == Trace::Off {
-            return;
-        }
-        let line = format!("{:>13.6} {}", self.now as f64 / 1e9, line());
-        if self.trace == Trace::Print {
-            println!("{line}");
-        }
-        if self.lines.len() == TRACE_LINES {
-            self.lines.pop_front();
-        }
-        self.lines.push_back(line);
-    }
-
-    /// The last lines of the trace.
-    pub fn tail(&self) -> String {
-        self.lines.iter().fold(String::new(), |mut text, line| {
-            writeln!(text, "{line}").expect("writing to a string succeeds");
-            text
-        })
-    }
-
     /// A number that outdates all before it.
     pub fn token(&mut self) -> u32 {
         self.tokens += 1;
@@ -364,7 +343,8 @@ impl World {
         host.deadline = core.deadline().0;
         host.core = Some(core);
         host.timer = host.clock.instant(host.deadline).max(self.now + 50_000);
-        self.post.forget(node);
+        let secret = self.random.random();
+        self.post.starts(node, boot, secret);
         self.log(|| format!("n{node} starts as {boot:?}"));
         self.remove_orphans(node);
     }
@@ -624,147 +604,5 @@ impl World {
         }
         self.end_daemon(node);
         self.restart_after_leaving(node);
-    }
-
-    fn send(&mut self, node: usize, to: NodeId, message: Message) {
-        let Some(receiver) = self.hosts.iter().position(|host| host.id == to) else {
-            self.fail(format!("node {node} sends to {to}, which is no node"));
-            return;
-        };
-        let host = &mut self.hosts[node];
-        let checked = match &message {
-            Message::Heartbeat(heartbeat) => {
-                host.tag = heartbeat.tag;
-                self.checker.heartbeat(node, host.boot, heartbeat, &host.clock, self.now)
-            }
-            Message::Claims(claims) => self.checker.claims(node, host.boot, claims, &host.clock, self.now),
-            Message::Ack(ack) => match self.post.proven(node, receiver) {
-                Some(boot) => self.checker.ack(node, receiver, boot, ack, &host.clock, self.now),
-                None => Err(format!("node {node} answers node {receiver}, which it has not heard")),
-            },
-            Message::Want(_) | Message::Definition(_) => Ok(()),
-        };
-        self.hold(checked);
-        self.outgoing[receiver].push(message);
-    }
-
-    /// What was said to one peer while one event was handled shares a datagram.
-    fn flush(&mut self, node: usize) {
-        let mut previous: Option<(usize, Slot)> = None;
-        for to in 0..self.outgoing.len() {
-            if self.outgoing[to].is_empty() {
-                continue;
-            }
-            self.stats.datagrams += 1;
-            let shared = previous.filter(|(before, _)| self.outgoing[*before] == self.outgoing[to]).map(|(_, slot)| slot);
-            if self.trace != Trace::Off {
-                let said: Vec<String> = self.outgoing[to].iter().map(brief).collect();
-                let line = format!("n{node} -> n{to}: {}", said.join("; "));
-                self.log(|| line);
-            }
-            let slot = match shared {
-                Some(slot) => slot,
-                None => self.post.pack(node, self.hosts[node].boot, &self.outgoing[to], self.now),
-            };
-            previous = Some((to, slot));
-            let fate = self.network.send(node, to);
-            for travel in fate.arrivals.into_iter().flatten() {
-                self.post.again(slot);
-                self.queue.push(self.now + travel, What::Deliver { to: to as u8, slot });
-            }
-        }
-        if previous.is_some() {
-            self.post.sweep();
-            self.outgoing.iter_mut().for_each(Vec::clear);
-        }
-    }
-
-    /// A datagram reaches a machine.
-    fn arrives(&mut self, to: usize, slot: Slot) {
-        let host = &mut self.hosts[to];
-        if host.core.is_none() {
-            self.post.done(slot);
-            return;
-        }
-        if host.paused {
-            if host.inbox.len() < self.setup.socket {
-                host.inbox.push_back(slot);
-            } else {
-                self.stats.overflows += 1;
-                self.post.done(slot);
-            }
-            return;
-        }
-        let back = self.network.longest_trip();
-        if let Some((from, boot, messages)) = self.post.open(to, slot, self.now, back) {
-            for mut message in messages {
-                if self.hosts[to].core.is_none() {
-                    break;
-                }
-                self.tamper(to, &mut message);
-                let from = self.hosts[from].id;
-                self.dispatch(to, Event::Received { from, boot, message });
-            }
-        }
-        self.post.done(slot);
-    }
-
-    fn tamper(&self, to: usize, message: &mut Message) {
-        if let Message::Ack(ack) = message {
-            match self.sabotage {
-                Sabotage::NewestTag => ack.tag = self.hosts[to].tag,
-                Sabotage::NoRefusals => ack.refused.clear(),
-                Sabotage::None | Sabotage::SlowClock | Sabotage::NoSilence => {}
-            }
-        }
-    }
-}
-
-impl World {
-    /// One event as a line.
-    fn describe(&self, node: usize, now: Time, event: &Event) -> String {
-        match event {
-            Event::Received { from, boot: _, message } => {
-                let from = self.hosts.iter().position(|host| host.id == *from).map_or_else(|| from.to_string(), |from| format!("n{from}"));
-                format!("n{node} [{now:?}] hears {from}: {}", brief(message))
-            }
-            Event::Done { group, generation, outcome } => {
-                let word = match outcome {
-                    Outcome::Started => "started",
-                    Outcome::StartFailed => "failed to start",
-                    Outcome::Stopped => "stopped",
-                };
-                format!("n{node} [{now:?}] {word} {group} ({})", generation.0)
-            }
-            Event::Timer | Event::Fitness { .. } | Event::Order(_) | Event::Alone { .. } => format!("n{node} [{now:?}] {event:?}"),
-        }
-    }
-}
-
-/// One message in a few words.
-fn brief(message: &Message) -> String {
-    match message {
-        Message::Heartbeat(heartbeat) => {
-            let state = heartbeat.state;
-            let words = [
-                (state.eligible, "eligible"),
-                (state.quorate, "quorate"),
-                (state.standby, "standby"),
-                (state.left, "left"),
-                (heartbeat.hears_you, "hears you"),
-            ];
-            let words: Vec<&str> = words.into_iter().filter(|(is, _)| *is).map(|(_, word)| word).collect();
-            format!("heartbeat {} list {} of {} ({})", heartbeat.tag.0, heartbeat.version.0, heartbeat.entries, words.join(", "))
-        }
-        Message::Claims(claims) => {
-            let entries: Vec<String> = claims.entries.iter().map(|entry| format!("{} {:?}", entry.group, entry.stance)).collect();
-            format!("list {}: {}", claims.version.0, entries.join(", "))
-        }
-        Message::Ack(ack) => {
-            let grants = ack.count as usize - ack.refused.len();
-            format!("ack {} of list {}: {grants} granted, cap {} us, refused {:?}", ack.tag.0, ack.version.0, ack.cap_us, ack.refused)
-        }
-        Message::Want(want) => format!("wants list {}", want.version.0),
-        Message::Definition(definition) => format!("{definition:?}"),
     }
 }
