@@ -3,6 +3,7 @@
 
 mod checker;
 mod clock;
+mod earlier_boot;
 mod executor;
 mod faults;
 mod network;
