@@ -226,6 +226,23 @@ fn it_goes_home_after_the_failback_delay_and_stays() {
 }
 
 #[test]
+fn nothing_is_sent_home_before_home_may_vote() {
+    let mut world = started(3, "failback_delay = 0.1");
+    world.crash(id("a"));
+    world.run(MS * 5000);
+    world.boot(id("a"), world.config.clone());
+    world.run(MS * 1500);
+    assert_eq!(world.owner().as_deref(), Some("b"), "a is in its start-up silence");
+    let before = world.now;
+    while world.owner().as_deref() != Some("a") {
+        world.run(MS);
+    }
+    let stop = world.stops.iter().find(|(at, node, _)| *at > before && *node == id("b")).unwrap().0;
+    let start = world.starts.iter().find(|(at, node)| *at > before && *node == id("a")).unwrap().0;
+    assert!(start.since(stop) <= TRIP * 3);
+}
+
+#[test]
 fn a_manual_failback_does_not_go_home() {
     let mut world = started(3, "failback = manual");
     world.crash(id("a"));
