@@ -45,6 +45,9 @@ impl Source {
 
     /// Without comments and without the unit tests, which stand last.
     fn shipped(&self) -> String {
+        if self.path.file_name().is_some_and(|name| name == "tests.rs") {
+            return String::new();
+        }
         let code = self.code();
         code.split("\n#[cfg(test)]\nmod ").next().unwrap_or_default().to_owned()
     }

@@ -187,6 +187,8 @@ impl Applications {
 
     /// Waits for a program in the foreground, in the background.
     fn supervise(&self, assignment: &Assignment, mut running: Running) {
+        // It stays when the daemon goes, if it is to be kept; if not, it is stopped before.
+        running.let_go();
         let (sender, receiver) = watch::channel(Life::Runs(running.pid()));
         self.lives().insert(assignment.clone(), receiver);
         let assignment = assignment.clone();

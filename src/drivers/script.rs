@@ -261,6 +261,34 @@ mod tests {
         assert_eq!(ask("/dev/vda1", "/"), Condition::Up);
     }
 
+    fn prefixed(sudo_command: &str) -> (PathBuf, Vec<OsString>) {
+        let directory = PathBuf::from("/tmp");
+        let settings = Settings {
+            nodename: "cmnode1".into(),
+            log_dir: directory.clone(),
+            run_dir: directory.clone(),
+            spool_dir: directory.clone(),
+            auth_dir: directory.clone(),
+            resource_dir: directory,
+            bash_shell: "/bin/bash".into(),
+            bash_rc_file: None,
+            sudo_command: sudo_command.into(),
+            umask: 0o022,
+            max_log_size: 1,
+        };
+        let environment = [("PATH".into(), "/bin".into()), ("DRCM_NODENAME".into(), "it's".into())];
+        Scripts::new(settings).with_prefix(Path::new("/etc/x.sh"), &["a b".into(), "start".into()], &environment)
+    }
+
+    #[test]
+    fn without_root_the_prefix_runs_the_script() {
+        let (program, words) = prefixed("/usr/bin/sudo su root -c");
+        assert_eq!(program, Path::new("/usr/bin/sudo"));
+        assert_eq!(words, ["su", "root", "-c", "'env' 'DRCM_NODENAME=it'\\''s' '/etc/x.sh' 'a b' 'start'"]);
+        let (_, words) = prefixed("/usr/bin/sudo -n");
+        assert_eq!(words, ["-n", "env", "DRCM_NODENAME=it's", "/etc/x.sh", "a b", "start"]);
+    }
+
     #[test]
     fn quoted_words_stay_one_word() {
         assert_eq!(quote(OsStr::new("a b")), "'a b'");

@@ -264,6 +264,13 @@ fn links_that_come_and_go_are_told() {
         peer.ip("link set eth0 up");
         assert_eq!(next(&mut events).await, AddressEvent::LinkUp { device: "eth0".into() });
         addresses.check_link(&floating).await.unwrap();
+        // Also while nothing of ours is there: it may be what a group waits for.
+        addresses.stop(&floating).await.unwrap();
+        peer.ip("link set eth0 down");
+        assert_eq!(next(&mut events).await, AddressEvent::LinkDown { device: "eth0".into() });
+        peer.ip("link set eth0 up");
+        assert_eq!(next(&mut events).await, AddressEvent::LinkUp { device: "eth0".into() });
+        addresses.start(&floating, None).await.unwrap();
         ip("link delete eth0");
         let gone = [next(&mut events).await, next(&mut events).await];
         assert!(gone.contains(&AddressEvent::LinkDown { device: "eth0".into() }), "{gone:?}");

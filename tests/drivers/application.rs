@@ -46,6 +46,11 @@ impl TestUser {
 
 impl Drop for TestUser {
     fn drop(&mut self) {
+        // What a failed test left running.
+        let home = drcm::model::NodeId::of("cmnode1");
+        for found in process::marked(&format!("DRCM_APPLICATION=node{}:{home}:ldm", std::process::id())).unwrap_or_default() {
+            let _ = found.signal(9);
+        }
         for _ in 0..50 {
             if Command::new("userdel").arg("--force").arg(&self.0).output().is_ok_and(|output| output.status.success()) {
                 break;

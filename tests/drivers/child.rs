@@ -121,6 +121,28 @@ fn a_log_never_keeps_a_child_from_running() {
 }
 
 #[test]
+fn whoever_stops_waiting_ends_it() {
+    require_root();
+    let workspace = Workspace::new();
+    let output = log(&workspace);
+    let mark = workspace.path("mark");
+    block_on(async {
+        let text = format!("(sleep 0.5; touch {0}) & sleep 0.5; touch {0}", mark.display());
+        let waiting = tokio::time::timeout(Duration::from_millis(200), shell(&text, &output).run(LONG)).await;
+        assert!(waiting.is_err());
+        let mut free = shell("sleep 0.3; touch $OUT", &output);
+        let free_mark = workspace.path("free");
+        free.environment.push(("OUT".into(), free_mark.clone().into()));
+        let mut running = free.spawn().await.unwrap();
+        running.let_go();
+        drop(running);
+        tokio::time::sleep(Duration::from_millis(800)).await;
+        assert!(!mark.exists(), "it would have done its work after the stop that followed");
+        assert!(free_mark.exists());
+    });
+}
+
+#[test]
 fn what_cannot_be_run_is_said() {
     require_root();
     let workspace = Workspace::new();

@@ -350,6 +350,68 @@ fn a_service_of_the_init_kind() {
     });
 }
 
+/// In place of systemctl, which machines without systemd lack: one unit whose state is a file.
+const SYSTEMCTL: &str = r#"#!/bin/bash
+state=HERE/unit
+echo "$*" >> HERE/calls
+case $1 in
+    show)
+        if [ "$4" != web ]; then
+            echo "${2#--property=}=$([ "$2" = --property=LoadState ] && echo not-found || echo inactive)"
+        elif [ "$2" = --property=LoadState ]; then
+            echo LoadState=loaded
+        else
+            echo "ActiveState=$(cat $state)"
+        fi ;;
+    start) echo active > $state ;;
+    stop) echo inactive > $state ;;
+esac
+"#;
+
+#[test]
+fn a_service_of_systemd() {
+    enter_new();
+    let workspace = Workspace::new();
+    let here = workspace.path("run").display().to_string();
+    let systemctl = workspace.script("systemctl", &SYSTEMCTL.replace("HERE", &here));
+    let script = workspace.script(
+        "service.sh",
+        &format!(
+            "#!/bin/bash\nexport DRCM_SYSTEMD_RUN_DIR=/ DRCM_SYSTEMCTL={}\nexec {} \"$@\"\n",
+            systemctl.display(),
+            stock_scripts().join("service.sh").display()
+        ),
+    );
+    let service = |name: &str| resource(Kind::Service, "web", Spec::Service(Service { name: name.into() }), Driver::Script(script.clone()));
+    block_on(async {
+        let (drivers, _events) = Drivers::new(workspace.settings()).unwrap();
+        let resource = service("web");
+        let assignment = assignment(&resource);
+        for (state, condition, calls) in [
+            ("active", Condition::Up, ""),
+            ("reloading", Condition::Up, ""),
+            ("activating", Condition::Down, ""),
+            ("deactivating", Condition::Down, ""),
+            ("inactive", Condition::Down, "start -- web"),
+            ("failed", Condition::Down, "start -- web"),
+        ] {
+            workspace.write("run/unit", state);
+            assert_eq!(drivers.probe(&resource, &assignment).await.unwrap(), condition, "{state}");
+            workspace.write("run/calls", "");
+            assert_eq!(drivers.check(&resource, &assignment).await.unwrap(), Condition::Up, "{state}");
+            let asked = workspace.read("run/calls");
+            assert_eq!(asked.lines().any(|line| line.starts_with("start")), !calls.is_empty(), "{state}: {asked}");
+            assert!(asked.contains(calls), "{state}: {asked}");
+        }
+        drivers.start(&resource, &assignment, None).await.unwrap();
+        drivers.stop(&resource, &assignment).await.unwrap();
+        drivers.stop(&resource, &assignment).await.unwrap();
+        assert_eq!(workspace.read("run/unit"), "inactive\n");
+        drivers.stop(&service("missing"), &assignment).await.unwrap();
+        assert!(drivers.start(&service("missing"), &assignment, None).await.is_err());
+    });
+}
+
 #[test]
 fn wrong_usage_is_told_by_exit_status_two() {
     for (script, words) in [

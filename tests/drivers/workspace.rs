@@ -7,6 +7,8 @@ use std::{
     time::Duration,
 };
 
+use nix::mount::{MntFlags, umount2};
+
 use drcm::{
     drivers::Settings,
     model::{Assignment, Driver, Kind, NodeId, Options, Resource, ResourceId, Spec},
@@ -67,6 +69,13 @@ impl Workspace {
 
 impl Drop for Workspace {
     fn drop(&mut self) {
+        // What a failed test left mounted, in the mount namespace of this thread.
+        let table = fs::read_to_string("/proc/thread-self/mountinfo").unwrap_or_default();
+        for target in table.lines().filter_map(|line| line.split(' ').nth(4)).map(|target| target.replace("\\040", " ")) {
+            if Path::new(&target).starts_with(&self.0) {
+                let _ = umount2(target.as_str(), MntFlags::MNT_DETACH);
+            }
+        }
         let _ = fs::remove_dir_all(&self.0);
     }
 }

@@ -58,7 +58,7 @@ async fn digest(shared: &Arc<Shared>, devices: &mut BTreeMap<u32, Device>, news:
                 }
             }
             Change::Link(link) => events.extend(link_changed(shared, devices, &link)),
-            Change::LinkRemoved(link) => events.extend(link_gone(shared, devices, link.index)),
+            Change::LinkRemoved(link) => events.extend(link_gone(devices, link.index)),
             Change::Overrun => overrun = true,
         }
     }
@@ -76,7 +76,7 @@ async fn digest(shared: &Arc<Shared>, devices: &mut BTreeMap<u32, Device>, news:
                 events.extend(links.iter().filter_map(|link| link_changed(shared, devices, link)));
                 let present: BTreeSet<u32> = links.iter().map(|link| link.index).collect();
                 let gone: Vec<u32> = devices.keys().copied().filter(|index| !present.contains(index)).collect();
-                events.extend(gone.into_iter().filter_map(|index| link_gone(shared, devices, index)));
+                events.extend(gone.into_iter().filter_map(|index| link_gone(devices, index)));
             }
             let there: BTreeSet<Key> =
                 held.into_iter().filter_map(|held| Some(Key { device: devices.get(&held.index)?.name.clone(), ip: held.ip })).collect();
@@ -93,13 +93,13 @@ async fn digest(shared: &Arc<Shared>, devices: &mut BTreeMap<u32, Device>, news:
     events
 }
 
-/// A new or changed device: an event when its carrier came or went and an address of ours is on it.
+/// A new or changed device: an event when its carrier came or went. Also for a device without an address of ours, since one
+/// may be waiting for it.
 fn link_changed(shared: &Shared, devices: &mut BTreeMap<u32, Device>, link: &Link) -> Option<AddressEvent> {
     let device = Device::of(link);
     let (name, alive) = (device.name.clone(), device.alive);
     let before = devices.insert(link.index, device);
-    // A device that is new is one whose carrier came: an address may have been waiting for it.
-    if before.as_ref().map_or(!alive, |before| before.alive == alive) || !concerns(shared, &name) {
+    if before.as_ref().map_or(!alive, |before| before.alive == alive) {
         return None;
     }
     if !alive {
@@ -113,13 +113,9 @@ fn link_changed(shared: &Shared, devices: &mut BTreeMap<u32, Device>, link: &Lin
     Some(AddressEvent::LinkUp { device: name })
 }
 
-fn link_gone(shared: &Shared, devices: &mut BTreeMap<u32, Device>, index: u32) -> Option<AddressEvent> {
+fn link_gone(devices: &mut BTreeMap<u32, Device>, index: u32) -> Option<AddressEvent> {
     let device = devices.remove(&index)?;
-    (device.alive && concerns(shared, &device.name)).then_some(AddressEvent::LinkDown { device: device.name })
-}
-
-fn concerns(shared: &Shared, device: &str) -> bool {
-    lock(&shared.wanted).keys().any(|key| key.device == device)
+    device.alive.then_some(AddressEvent::LinkDown { device: device.name })
 }
 
 async fn look(shared: &Arc<Shared>) -> Result<(Vec<Link>, Vec<Held>), SysError> {
