@@ -93,8 +93,9 @@ impl World {
                         if self.hosts[to].core.is_none() {
                             break;
                         }
-                        self.tamper(to, &mut message);
-                        self.dispatch(to, Event::Received { from, boot, message });
+                        if self.tamper(to, &mut message) {
+                            self.dispatch(to, Event::Received { from, boot, message });
+                        }
                     }
                 }
                 if opened.echo && self.hosts[to].core.is_some() {
@@ -123,13 +124,14 @@ impl World {
         }
     }
 
-    fn tamper(&self, to: usize, message: &mut Message) {
-        if let Message::Ack(ack) = message {
-            match self.sabotage {
-                Sabotage::NewestTag => ack.tag = self.hosts[to].tag,
-                Sabotage::NoRefusals => ack.refused.clear(),
-                Sabotage::None | Sabotage::SlowClock | Sabotage::NoSilence => {}
-            }
+    /// Puts the mistake in, if it is one of messages; false when the message is to be lost.
+    fn tamper(&self, to: usize, message: &mut Message) -> bool {
+        match (self.sabotage, message) {
+            (Sabotage::NewestTag, Message::Ack(ack)) => ack.tag = self.hosts[to].tag,
+            (Sabotage::NoRefusals, Message::Ack(ack)) => ack.refused.clear(),
+            (Sabotage::NoLists, Message::Claims(_)) => return false,
+            _ => {}
         }
+        true
     }
 }

@@ -39,6 +39,12 @@ pub enum Sabotage {
     NoRefusals,
     /// Nodes start without silence.
     NoSilence,
+    /// The kernel removes no address.
+    NoKernel,
+    /// Lists of claims never arrive.
+    NoLists,
+    /// A link fails when everything is at rest.
+    Restless,
 }
 
 /// What a run keeps of what happened.

@@ -96,7 +96,7 @@ impl Node {
             voter,
             tenures,
             learning: BTreeMap::new(),
-            tag: Tag(0),
+            tag: first_tag(boot),
             asked: VecDeque::new(),
             version: Version(0),
             list: Vec::new(),
@@ -305,6 +305,12 @@ impl Node {
             self.out.push(Output::Decided(Decision::Quorum { quorate, voters }));
         }
     }
+}
+
+/// Where the tags of an incarnation begin: far from those of any other, or an answer meant for an earlier one, held up on
+/// its way, would be taken for an answer to this one's heartbeat of the same number.
+fn first_tag(boot: BootId) -> Tag {
+    Tag(boot.0 & 0x7fff_ffff_0000_0000)
 }
 
 /// The longest lease that a voter with this configuration grants.

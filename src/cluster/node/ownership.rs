@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     super::{
         member::Member,
-        tenure::{Claim, Phase, Tenure, drift_margin},
+        tenure::{Claim, Phase, Tenure},
         verdict::{Facts, Wait},
     },
     Node,
@@ -409,9 +409,7 @@ impl Node {
         let home = self.config.group(group)?.home;
         let member = self.member(home)?;
         let since = member.well_since.filter(|_| self.is_well(member, group, now))?;
-        // A home that has just started is silent for a lease time: sent there sooner, the group would wait for the silence to end.
-        let silence = self.longest_lease() + drift_margin(self.longest_lease());
-        let due = since + (self.config.server.failback_delay * 2_u32.pow(failed)).max(silence);
+        let due = since + self.config.server.failback_delay * 2_u32.pow(failed);
         if due <= now {
             return Some(home);
         }
