@@ -1,6 +1,7 @@
 //! Real daemons in a laboratory: what a client and an operator see when things go wrong.
 
 mod commands;
+mod demo;
 mod failover;
 mod hostile;
 mod partition;
