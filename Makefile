@@ -6,13 +6,16 @@
 #   make test           every test; needs root or unprivileged user namespaces
 #   make lint           rustfmt, clippy, cargo-deny, shellcheck
 #   make sim SEEDS=N    N seeds of the simulator
+#   make install_root   puts the optimised build into DESTDIR (empty: this machine), as root; never overwrites /etc/drcm files
 #   make fmt            rustfmt
 
 SHELL := /bin/bash
 SEEDS ?= 10000
 CARGO ?= cargo
+DESTDIR ?=
+UNITDIR ?= /usr/lib/systemd/system
 
-.PHONY: build demo test lint sim fmt setup-build setup-demo setup-test setup-lint
+.PHONY: build demo test lint sim install_root fmt setup-build setup-demo setup-test setup-lint
 
 build: setup-build
 	$(CARGO) build --release --locked --bins
@@ -32,7 +35,11 @@ lint: setup-lint
 	scripts/shellcheck-all
 
 sim: setup-test
-	DRCM_SIM_SEEDS=$(SEEDS) $(CARGO) nextest run --locked --no-capture -E 'test(/simulation/)'
+	DRCM_SIM_SEEDS=$(SEEDS) $(CARGO) nextest run --locked --no-capture --test sim -E 'test(/simulation/)'
+
+# A script or example that the administrator has edited is kept; the new one is put beside it as FILE.new.
+install_root: build
+	scripts/install "$(DESTDIR)" "$(UNITDIR)"
 
 fmt:
 	$(CARGO) fmt
