@@ -3,6 +3,7 @@
 
 mod checker;
 mod clock;
+mod daemon;
 mod earlier_boot;
 mod executor;
 mod faults;
