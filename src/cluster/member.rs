@@ -9,7 +9,7 @@ use crate::model::{BootId, Claims, Entry, Fingerprint, GroupId, Heartbeat, NodeI
 const REMEMBERED_BOOTS: usize = 8;
 
 /// One peer.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Member {
     pub node: NodeId,
     boot: Option<BootId>,
@@ -30,7 +30,7 @@ pub struct Member {
 }
 
 /// A list of which parts are missing.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Assembly {
     version: Version,
     entries: Vec<Option<Entry>>,

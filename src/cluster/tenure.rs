@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::model::{Generation, GroupId, NodeId, RefusalReason, StopReason, Time, Version};
 
 /// Where a group stands on this node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Phase {
     /// Down, nothing claimed.
     Down,
@@ -26,7 +26,7 @@ pub enum Phase {
 }
 
 /// One group on one candidate.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Tenure {
     pub group: GroupId,
     /// Position among the candidates; 0 is home.
@@ -80,7 +80,7 @@ impl Tenure {
 }
 
 /// A lease asked for or held.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Claim {
     /// The list that first named it: answers to older lists say nothing about it.
     pub since: Version,

@@ -9,7 +9,7 @@ use super::ENTRIES_PER_MESSAGE;
 use crate::model::{Ack, AssignmentId, BootId, Entry, GroupId, NodeId, Refusal, RefusalReason, Stance, Tag, Time, Version};
 
 /// One promise: nobody else gets these assignments before `expires`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Grant {
     holder: NodeId,
     boot: BootId,
@@ -17,7 +17,7 @@ struct Grant {
 }
 
 /// Grants leases and remembers them. Everything is by this node's own clock.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Voter {
     grants: BTreeMap<GroupId, Grant>,
     /// Which granted groups contain an assignment: groups of different configurations may overlap.

@@ -46,7 +46,7 @@ pub enum Event {
 }
 
 /// How an order of the core ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// Every member is up.
     Started,
@@ -123,7 +123,7 @@ pub enum Action {
 }
 
 /// Why a group is stopped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum StopReason {
     /// The node has just started: whatever an earlier life left behind goes down first.
     CleanSlate,
@@ -231,7 +231,7 @@ pub enum AskReason {
 }
 
 /// Why the core wants to be woken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Wake {
     /// The next heartbeat is due.
     Heartbeat,

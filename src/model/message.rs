@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{AssignmentId, Fingerprint, GroupId, NodeId, Tag, Version};
 
 /// One message. Several to the same node may share a datagram.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Message {
     /// "I live, and I still claim list N."
     Heartbeat(Heartbeat),
@@ -21,7 +21,7 @@ pub enum Message {
 }
 
 /// Sent to every peer each `keep_alive_interval`, and at once when something changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Heartbeat {
     /// Number of this heartbeat; acks repeat it.
     pub tag: Tag,
@@ -38,7 +38,7 @@ pub struct Heartbeat {
 }
 
 /// What a node says of itself.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct NodeState {
     /// May run resources: `node_is_active`, not in standby, not leaving.
     pub eligible: bool,
@@ -51,7 +51,7 @@ pub struct NodeState {
 }
 
 /// Entries `first ..` of the list `version`, which has `total` entries in ascending order of group.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Claims {
     /// Number of the list.
     pub version: Version,
@@ -64,7 +64,7 @@ pub struct Claims {
 }
 
 /// What a node says of one group. No entry: the node has nothing to do with it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Entry {
     /// The group.
     pub group: GroupId,
@@ -73,7 +73,7 @@ pub struct Entry {
 }
 
 /// A node's relation to a group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Stance {
     /// Asks for, or holds, the lease for this long after each heartbeat, in microseconds. `running`: it was up at the last report.
     Claims {
@@ -92,7 +92,7 @@ pub enum Stance {
 }
 
 /// A voter's answer: entries `first .. first + count` of list `version` are granted for heartbeat `tag`, except the refused.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Ack {
     /// The heartbeat answered.
     pub tag: Tag,
@@ -109,7 +109,7 @@ pub struct Ack {
 }
 
 /// One entry not granted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Refusal {
     /// The group.
     pub group: GroupId,
@@ -118,7 +118,7 @@ pub struct Refusal {
 }
 
 /// Why a voter does not grant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum RefusalReason {
     /// Another holder's grant has not expired.
     Busy {
@@ -137,14 +137,14 @@ pub enum RefusalReason {
 }
 
 /// See [`Message::Want`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Want {
     /// The list wanted.
     pub version: Version,
 }
 
 /// Members `first ..` of the `total` members of a group, ascending: the hash of all of them is its id.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Definition {
     /// The group.
     pub group: GroupId,

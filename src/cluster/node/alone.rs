@@ -6,7 +6,7 @@ use super::{super::tenure::Phase, Node};
 use crate::model::{Action, Decision, Output, Quorum, StopReason, Time};
 
 /// Whether this node carries on without a majority.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Alone {
     /// Grants that make a lease while alone.
     needed: Option<usize>,

@@ -1,6 +1,7 @@
 //! One node of the cluster: events and the time in, outputs out.
 
 mod alone;
+mod digest;
 mod exchange;
 mod ownership;
 
@@ -28,8 +29,8 @@ pub struct Start {
     pub longest_lease: Duration,
 }
 
-/// One node's part in the cluster.
-#[derive(Debug)]
+/// One node's part in the cluster. Hashed, it is all that its future depends on besides the configuration.
+#[derive(Clone, Debug)]
 pub struct Node {
     config: Arc<Config>,
     me: NodeId,

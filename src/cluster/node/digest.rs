@@ -1,0 +1,41 @@
+//! A node as a hash: what a search over all interleavings tells states apart by.
+
+use std::hash::{Hash, Hasher};
+
+use super::Node;
+
+impl Hash for Node {
+    /// Everything but the configuration, which never changes, and what every turn computes anew. Every field is named, so
+    /// that a new one cannot be forgotten.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let Self {
+            config: _,
+            me,
+            boot,
+            voters: _,
+            members,
+            voter,
+            tenures,
+            learning,
+            tag,
+            asked,
+            version,
+            list,
+            list_changed,
+            ask_now,
+            next_heartbeat,
+            silent_until,
+            standby,
+            leaving,
+            reported_left,
+            known_quorate,
+            alone,
+            began,
+            review,
+            out: _,
+        } = self;
+        (me, boot, members, voter, tenures, learning).hash(state);
+        (tag, asked, version, list, list_changed, ask_now, next_heartbeat).hash(state);
+        (silent_until, standby, leaving, reported_left, known_quorate, alone, began, review).hash(state);
+    }
+}
