@@ -169,6 +169,17 @@ fn the_reader_sees_every_form_of_import() {
     assert_eq!(seen("use mycrate::model; let subcrate::y;", 1), Vec::<String>::new());
 }
 
+#[test]
+fn the_first_cluster_of_the_readme_is_sound() {
+    let readme = read(Path::new("README.md"));
+    let block = readme.split("```ini\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let loaded = drcm::config::parse_cfg("README.md", block).unwrap_or_else(|report| panic!("{}", drcm::config::render(&report.findings)));
+    let spoken: Vec<_> = loaded.findings.iter().filter(|finding| finding.severity != drcm::config::Severity::Info).cloned().collect();
+    assert!(spoken.is_empty(), "{}", drcm::config::render(&spoken));
+    assert_eq!(loaded.config.nodes.len(), 3);
+    assert_eq!(loaded.config.groups[0].candidates.len(), 3);
+}
+
 /// Room to the rooms it may import, from the table in src/lib.rs.
 fn law() -> BTreeMap<String, BTreeSet<String>> {
     let text = read(Path::new("src/lib.rs"));
