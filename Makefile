@@ -6,16 +6,19 @@
 #   make test           every test; needs root or unprivileged user namespaces
 #   make lint           rustfmt, clippy, cargo-deny, shellcheck
 #   make sim SEEDS=N    N seeds of the simulator
+#   make model DEPTH=N  every interleaving of three nodes, deeper than in `make test`: to depth N, or +N steps further
+#   make mutants        breaks the core on purpose in each way of tests/mutants: none may survive the checks
 #   make install_root   puts the optimised build into DESTDIR (empty: this machine), as root; never overwrites /etc/drcm files
 #   make fmt            rustfmt
 
 SHELL := /bin/bash
 SEEDS ?= 10000
+DEPTH ?= +1
 CARGO ?= cargo
 DESTDIR ?=
 UNITDIR ?= /usr/lib/systemd/system
 
-.PHONY: build demo test lint sim install_root fmt setup-build setup-demo setup-test setup-lint
+.PHONY: build demo test lint sim model mutants install_root fmt setup-build setup-demo setup-test setup-lint
 
 build: setup-build
 	$(CARGO) build --release --locked --bins
@@ -40,6 +43,13 @@ sim: setup-test
 # A script or example that the administrator has edited is kept; the new one is put beside it as FILE.new.
 install_root: build
 	scripts/install "$(DESTDIR)" "$(UNITDIR)"
+
+# One scenario after another: a deep search takes gigabytes.
+model: setup-test
+	DRCM_MODEL_DEPTH=$(DEPTH) $(CARGO) test --locked --test model -- --nocapture --test-threads 1
+
+mutants: setup-test
+	scripts/mutants
 
 fmt:
 	$(CARGO) fmt

@@ -185,6 +185,10 @@ impl<'a> Names<'a> {
             findings.error(text.span, format!("the backup entry `{}` names no home node", text.text), help);
             return None;
         };
+        if home.is_empty() {
+            findings.error(text.span, format!("the backup entry `{}` names no home node", text.text), "write it as home:nickname");
+            return None;
+        }
         if nickname.is_empty() {
             findings.error(text.span, format!("the backup entry `{}` names no resource", text.text), "write it as home:nickname");
             return None;

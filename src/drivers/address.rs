@@ -10,18 +10,20 @@ mod watch;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    future::pending,
     net::IpAddr,
+    panic::resume_unwind,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tokio::{
-    sync::{Notify, mpsc},
-    task::{AbortHandle, spawn_blocking},
+    sync::{self, Notify, mpsc},
+    task::AbortHandle,
     time::Instant,
 };
 
-use super::{Condition, DriverError, turn::Turn};
+use super::{Condition, DriverError};
 use crate::{
     model::{Address, Time},
     sys::{
@@ -71,7 +73,7 @@ pub enum AddressEvent {
 pub struct Addresses {
     shared: Arc<Shared>,
     /// Adding and removing go one after another.
-    turn: Turn,
+    turn: Arc<sync::Mutex<()>>,
     _tasks: Arc<Tasks>,
 }
 
@@ -85,7 +87,7 @@ impl Drop for Tasks {
 
 /// What calls and background tasks share.
 struct Shared {
-    requests: Mutex<Requests>,
+    requests: Requests,
     announcer: Announcer,
     /// Started and not stopped. Decides what is announced and watched, never what a probe says.
     wanted: Mutex<BTreeMap<Key, Wanted>>,
@@ -134,20 +136,20 @@ impl Addresses {
     pub fn open() -> Result<(Self, mpsc::Receiver<AddressEvent>), DriverError> {
         let unable = |source| DriverError::System { what: "floating addresses cannot be managed".to_owned(), source };
         let changes = Changes::open().map_err(unable)?;
-        let mut requests = Requests::open().map_err(unable)?;
-        let links = requests.links().map_err(unable)?;
         let shared = Arc::new(Shared {
-            requests: Mutex::new(requests),
+            requests: Requests::open().map_err(unable)?,
             announcer: Announcer::open().map_err(unable)?,
             wanted: Mutex::default(),
             unpromoted: Mutex::default(),
             replan: Notify::new(),
         });
+        let turn = Arc::new(sync::Mutex::new(()));
+        let first = Arc::clone(&turn).try_lock_owned().expect("nobody else has it yet");
         let (sender, receiver) = mpsc::channel(EVENTS);
-        let watching = tokio::spawn(watch::watch(Arc::clone(&shared), changes, links, sender.clone()));
+        let watching = tokio::spawn(watch::watch(Arc::clone(&shared), changes, first, sender.clone()));
         let announcing = tokio::spawn(announce::announce(Arc::clone(&shared), sender));
         let tasks = Tasks(vec![watching.abort_handle(), announcing.abort_handle()]);
-        Ok((Self { shared, turn: Turn::default(), _tasks: Arc::new(tasks) }, receiver))
+        Ok((Self { shared, turn, _tasks: Arc::new(tasks) }, receiver))
     }
 
     /// Adds the address, or renews it when it is there, and announces it. Until `until`, the end of the lease, the kernel
@@ -161,14 +163,14 @@ impl Addresses {
 
     /// [`Addresses::start`] of many: one result for each, in order.
     pub async fn start_all(&self, addresses: Vec<(Address, Option<Time>)>) -> Vec<Result<(), DriverError>> {
-        self.changing(move |shared| shared.add(&addresses, Purpose::Start)).await
+        self.changing(Arc::clone(&self.shared).add(addresses, Purpose::Start)).await
     }
 
     /// Renews the lifetime of addresses that are up. One result for each, in order. An address that this daemon did not
     /// start (an earlier life did) is watched and announced from now on like the others.
     pub async fn refresh(&self, addresses: Vec<(Address, Time)>) -> Vec<Result<(), DriverError>> {
-        let addresses: Vec<_> = addresses.into_iter().map(|(address, until)| (address, Some(until))).collect();
-        self.changing(move |shared| shared.add(&addresses, Purpose::Renew)).await
+        let addresses = addresses.into_iter().map(|(address, until)| (address, Some(until))).collect();
+        self.changing(Arc::clone(&self.shared).add(addresses, Purpose::Renew)).await
     }
 
     /// Watches and announces an address that somebody else, such as a script, has added. Its lifetime stays as it is.
@@ -187,7 +189,7 @@ impl Addresses {
 
     /// [`Addresses::stop`] of many: one result for each, in order.
     pub async fn stop_all(&self, addresses: Vec<Address>) -> Vec<Result<(), DriverError>> {
-        self.changing(move |shared| shared.remove(&addresses)).await
+        self.changing(Arc::clone(&self.shared).remove(addresses)).await
     }
 
     /// What the kernel says: up on its device with its prefix length and a carrier; partial when one of these is wrong.
@@ -205,12 +207,9 @@ impl Addresses {
     /// # Errors
     /// When the kernel cannot be asked.
     pub async fn probe_all(&self, addresses: Vec<Address>) -> Result<Vec<Condition>, DriverError> {
-        let look = self.blocking(move |shared| {
-            let mut requests = lock(&shared.requests);
-            let (links, held) = (requests.links()?, requests.addresses()?);
-            Ok(addresses.iter().map(|address| condition(address, &links, &held)).collect())
-        });
-        look.await.map_err(|source| DriverError::System { what: "cannot list addresses".to_owned(), source })
+        let look = self.shared.look().await;
+        let (links, held) = look.map_err(|source| DriverError::System { what: "cannot list addresses".to_owned(), source })?;
+        Ok(addresses.iter().map(|address| condition(address, &links, &held)).collect())
     }
 
     /// Announces addresses again, with a new burst. Those that were not started here are left alone.
@@ -231,7 +230,7 @@ impl Addresses {
     /// # Errors
     /// The device is missing, down or without carrier; the kernel cannot be asked.
     pub async fn check_link(&self, address: &Address) -> Result<(), DriverError> {
-        self.link_of(address.clone()).await.map(drop)
+        self.shared.usable_link(address).await.map(drop)
     }
 
     /// Asks the link whether anybody else has the address, for at most `wait`: the MAC of whoever says so.
@@ -239,7 +238,7 @@ impl Addresses {
     /// # Errors
     /// The device is missing, down or without carrier; the kernel refuses the question.
     pub async fn claimed_by_other(&self, address: &Address, wait: Duration) -> Result<Option<String>, DriverError> {
-        let link = self.link_of(address.clone()).await?;
+        let link = self.shared.usable_link(address).await?;
         let claimed = arp::claimed(&link, address.ip, wait)
             .await
             .map_err(|source| DriverError::System { what: format!("cannot ask who has {}", address.ip), source })?;
@@ -251,28 +250,36 @@ impl Addresses {
     /// # Errors
     /// When the kernel cannot be asked.
     pub async fn device_of(&self, ip: IpAddr) -> Result<Option<String>, DriverError> {
-        let look = self.blocking(move |shared| {
-            let mut requests = lock(&shared.requests);
-            let index = requests.addresses()?.into_iter().find(|held| held.ip == ip).map(|held| held.index);
-            let links = requests.links()?;
-            Ok(links.into_iter().find(|link| Some(link.index) == index).map(|link| link.name))
+        let look = self.shared.look().await;
+        let (links, held) = look.map_err(|source| DriverError::System { what: format!("cannot find the device of {ip}"), source })?;
+        let index = held.iter().find(|held| held.ip == ip).map(|held| held.index);
+        Ok(links.into_iter().find(|link| Some(link.index) == index).map(|link| link.name))
+    }
+
+    /// Does work that changes something, one after another. Work that nobody waits for any more is not begun; once begun it
+    /// goes on to its end, and the next waits for that. So a start that was cancelled is over when the stop that followed it
+    /// begins, and has taken back what it had to.
+    async fn changing<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
+        let turn = Arc::clone(&self.turn).lock_owned().await;
+        let done = tokio::spawn(async move {
+            let _turn = turn;
+            work.await
         });
-        look.await.map_err(|source: SysError| DriverError::System { what: format!("cannot find the device of {ip}"), source })
+        match done.await {
+            Ok(result) => result,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => resume_unwind(panic),
+                // The runtime is being shut down, with whoever waits here.
+                Err(_) => pending().await,
+            },
+        }
     }
+}
 
-    async fn link_of(&self, address: Address) -> Result<Link, DriverError> {
-        self.blocking(move |shared| change::usable_link(&mut lock(&shared.requests), &address)).await
-    }
-
-    async fn changing<T: Send + 'static>(&self, work: impl FnOnce(&Shared) -> T + Send + 'static) -> T {
-        let shared = Arc::clone(&self.shared);
-        self.turn.take(move || work(&shared)).await
-    }
-
-    /// Kernel calls wait for the kernel's configuration lock: not on a thread that serves others.
-    async fn blocking<T: Send + 'static>(&self, work: impl FnOnce(&Shared) -> T + Send + 'static) -> T {
-        let shared = Arc::clone(&self.shared);
-        spawn_blocking(move || work(&shared)).await.expect("the work neither panics nor is it aborted")
+impl Shared {
+    /// Every device, and every address.
+    async fn look(&self) -> Result<(Vec<Link>, Vec<Held>), SysError> {
+        Ok((self.requests.links().await?, self.requests.addresses().await?))
     }
 }
 

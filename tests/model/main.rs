@@ -16,8 +16,8 @@ use search::{Limits, Report, search};
 
 /// Longest time that one scenario may take.
 const PATIENCE: Duration = Duration::from_secs(3600);
-/// States of one scenario at most, which bounds the memory.
-const STATES: usize = 40_000_000;
+/// States of one scenario at most, which bounds the memory: some gigabytes.
+const STATES: usize = 20_000_000;
 
 fn depth(of: Scenario) -> usize {
     match env::var("DRCM_MODEL_DEPTH").ok().filter(|text| !text.is_empty()) {

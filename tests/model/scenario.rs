@@ -53,10 +53,9 @@ impl Scenario {
     /// Steps that `make test` can afford.
     pub fn usual_depth(self) -> usize {
         match self {
-            Self::Settled | Self::HalfHeard => 7,
-            Self::Cold | Self::Forgotten | Self::Planned | Self::Homecoming => 6,
-            // Much is in flight when it begins.
-            Self::CutOff => 5,
+            Self::Settled | Self::HalfHeard | Self::Forgotten => 7,
+            // More is in flight when they begin, or more can happen.
+            Self::Cold | Self::CutOff | Self::Planned | Self::Homecoming => 6,
         }
     }
 
@@ -109,5 +108,5 @@ fn cold(clocks: [Clock; NODES], budget: Budget) -> State {
     for number in [A, B, C] {
         truth.restarts(number, 1);
     }
-    State { rules, now: 0, hosts, flying: Vec::new(), truth, budget }
+    State { rules, now: 0, hosts, flying: Vec::new(), truth: Rc::new(truth), budget }
 }

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::state::{Seen, State, Step};
+use super::state::{Pool, Seen, State, Step};
 
 /// When a search ends.
 #[derive(Clone, Copy, Debug)]
@@ -82,6 +82,7 @@ pub fn search(begin: State, limits: Limits) -> Report {
     let began = Instant::now();
     let mut visited = HashSet::from([begin.digest()]);
     let mut origins: Vec<Origin> = Vec::new();
+    let mut pool = Pool::default();
     let mut report =
         Report { depth: 0, states: 1, transitions: 0, time: Duration::ZERO, seen: Counts::default(), complete: true, broken: None };
     let last_owner = begin.owners().next();
@@ -112,6 +113,8 @@ pub fn search(begin: State, limits: Limits) -> Report {
                         origins.push(origin);
                         // The last level is checked and not expanded.
                         if report.depth < limits.depth {
+                            let mut next = next;
+                            pool.share(&mut next);
                             frontier.push(Open { state: next, origin: number, last_owner: owner.or(open.last_owner) });
                         }
                     }

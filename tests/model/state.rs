@@ -1,6 +1,9 @@
 //! One state of the cluster and what can happen next in it.
 
-use std::rc::Rc;
+use std::{
+    collections::{HashMap, HashSet},
+    rc::Rc,
+};
 
 use drcm::{
     cluster::Node,
@@ -64,8 +67,33 @@ pub struct State {
     pub now: Instant,
     pub hosts: [Rc<Host>; NODES],
     pub flying: Vec<Rc<Flying>>,
-    pub truth: Truth,
+    pub truth: Rc<Truth>,
     pub budget: Budget,
+}
+
+/// What many states have in common, kept once: the states of a search differ in few parts each.
+#[derive(Default)]
+pub struct Pool {
+    hosts: HashMap<u128, Rc<Host>>,
+    flying: HashMap<u128, Rc<Flying>>,
+    truths: HashSet<Rc<Truth>>,
+}
+
+impl Pool {
+    /// Replaces the parts of a state by equal ones that are kept already.
+    pub fn share(&mut self, state: &mut State) {
+        for host in &mut state.hosts {
+            *host = self.hosts.entry(host.digest()).or_insert_with(|| host.clone()).clone();
+        }
+        for flying in &mut state.flying {
+            *flying = self.flying.entry(flying.digest).or_insert_with(|| flying.clone()).clone();
+        }
+        state.flying.shrink_to_fit();
+        match self.truths.get(&state.truth) {
+            Some(kept) => state.truth = kept.clone(),
+            None => drop(self.truths.insert(state.truth.clone())),
+        }
+    }
 }
 
 /// One thing that happens.
@@ -137,7 +165,7 @@ impl State {
         for (host, _) in state.hosts.iter_mut().zip(touched).filter(|(_, touched)| *touched) {
             Rc::make_mut(host).seal();
         }
-        state.truth.forget(state.now);
+        Rc::make_mut(&mut state.truth).forget(state.now);
         state.flying.sort_unstable_by_key(|flying| flying.digest);
         let result = result.and_then(|()| state.one_owner());
         (state, seen, result)
@@ -239,7 +267,7 @@ impl Turn {
                     host.node = Some(fresh);
                     host.life += 1;
                 });
-                self.state.truth.restarts(node, self.state.hosts[node].life);
+                Rc::make_mut(&mut self.state.truth).restarts(node, self.state.hosts[node].life);
                 // The seal lets nothing through that was sent before the receiver's process began.
                 self.state.flying.retain(|flying| flying.datagram.to != node);
                 self.handle(node, Event::Timer, None)
@@ -373,7 +401,7 @@ impl Turn {
 
     fn relies(&mut self, node: usize, until: drcm::model::Time) -> Result<(), String> {
         let (clock, now, life) = (self.state.rules.clocks[node], self.state.now, self.state.hosts[node].life);
-        self.state.truth.relies(node, life, clock.instant(until), now)
+        Rc::make_mut(&mut self.state.truth).relies(node, life, clock.instant(until), now)
     }
 
     /// A group must not be up without a stop being ordered once its lease is over, by what was told and by what is promised.
@@ -410,7 +438,7 @@ impl Turn {
                 }
                 let life = from_life.ok_or("an answer without a question")?;
                 let until = bound_until(rules.clocks[node], rules.config.lease(), now);
-                self.state.truth.grants(node, to, life, ack.version.0, until, now)
+                Rc::make_mut(&mut self.state.truth).grants(node, to, life, ack.version.0, until, now)
             }
             Message::Want(_) => Ok(()),
             Message::Definition(_) => Err("nobody needs a definition here".to_owned()),
@@ -419,7 +447,7 @@ impl Turn {
 
     fn publishes(&mut self, node: usize, version: u64, claims: bool) -> Result<(), String> {
         let owns = self.state.hosts[node].owns(self.state.rules.clocks[node], self.state.now);
-        self.state.truth.publishes(node, version, claims, owns)
+        Rc::make_mut(&mut self.state.truth).publishes(node, version, claims, owns)
     }
 
     fn sends(&mut self, from: usize, post: [Vec<Message>; NODES]) {

@@ -1,6 +1,6 @@
 //! Adding, renewing and removing: what is told to the kernel, in which order, and what is looked at before and after.
 
-use std::{collections::BTreeMap, fs, net::IpAddr, time::Duration};
+use std::{collections::BTreeMap, fs, net::IpAddr, sync::Arc, time::Duration};
 
 use nix::errno::Errno;
 use tokio::time::Instant;
@@ -10,9 +10,10 @@ use crate::{
     drivers::DriverError,
     model::{Address, Time},
     sys::{
+        SysError,
         arp::Form,
         clock,
-        netlink::{Held, Link, NewAddress, PrefixRoute, Requests},
+        netlink::{Held, Link, NewAddress, PrefixRoute},
     },
 };
 
@@ -20,6 +21,9 @@ use crate::{
 const KERNEL_SLACK: Duration = Duration::from_millis(300);
 /// Addresses added before the first of them is announced.
 const CHUNK: usize = 64;
+
+/// The devices asked for so far, by name.
+type Links<'a> = BTreeMap<&'a str, Option<Link>>;
 
 /// An address about to be added.
 struct Plan<'a> {
@@ -44,13 +48,12 @@ impl Plan<'_> {
 }
 
 impl Shared {
-    pub(super) fn add(&self, addresses: &[(Address, Option<Time>)], purpose: Purpose) -> Vec<Result<(), DriverError>> {
+    pub(super) async fn add(self: Arc<Self>, addresses: Vec<(Address, Option<Time>)>, purpose: Purpose) -> Vec<Result<(), DriverError>> {
         let mut results = Vec::with_capacity(addresses.len());
-        let mut links: BTreeMap<&str, Option<Link>> = BTreeMap::new();
+        let mut links: Links<'_> = BTreeMap::new();
         for chunk in addresses.chunks(CHUNK) {
-            let mut requests = lock(&self.requests);
             // Who makes the route of an IPv6 subnet depends on what else is there.
-            let held = if chunk.iter().any(|(address, _)| address.ip.is_ipv6()) { requests.addresses() } else { Ok(Vec::new()) };
+            let held = if chunk.iter().any(|(address, _)| address.ip.is_ipv6()) { self.requests.addresses().await } else { Ok(Vec::new()) };
             let held = match held {
                 Ok(held) => held,
                 Err(error) => {
@@ -58,39 +61,44 @@ impl Shared {
                     continue;
                 }
             };
-            let plans: Vec<Result<Plan<'_>, DriverError>> = chunk
-                .iter()
-                .map(|(address, until)| {
-                    let device = address.interface.device.as_str();
-                    if !links.contains_key(device) {
-                        links.insert(device, requests.link(device).map_err(|error| unasked(address, &error))?);
-                        if address.ip.is_ipv4() {
-                            self.promote_secondaries(device);
-                        }
-                    }
-                    let link = links.get(device).cloned().flatten();
-                    let link = match purpose {
-                        Purpose::Start => usable(address, link)?,
-                        Purpose::Renew => existing(address, link)?,
-                    };
-                    clear_other_prefix(&mut requests, address, &link, &held);
-                    let route = self.prefix_route(address, &link, &held);
-                    Ok(Plan { address, link, route, until: *until, valid: None })
-                })
-                .collect();
-            results.extend(self.add_planned(&mut requests, plans, purpose));
+            let mut plans = Vec::with_capacity(chunk.len());
+            for (address, until) in chunk {
+                plans.push(self.plan(address, *until, purpose, &mut links, &held).await);
+            }
+            results.extend(self.add_planned(plans, purpose).await);
         }
         self.replan.notify_one();
         results
     }
 
-    /// Adds, announces, and takes back what took so long that its lease is over.
-    fn add_planned(
+    /// What is to be told to the kernel, but for the lifetime.
+    async fn plan<'a>(
         &self,
-        requests: &mut Requests,
-        plans: Vec<Result<Plan<'_>, DriverError>>,
+        address: &'a Address,
+        until: Option<Time>,
         purpose: Purpose,
-    ) -> Vec<Result<(), DriverError>> {
+        links: &mut Links<'a>,
+        held: &[Held],
+    ) -> Result<Plan<'a>, DriverError> {
+        let device = address.interface.device.as_str();
+        if !links.contains_key(device) {
+            links.insert(device, self.requests.link(device).await.map_err(|error| unasked(address, &error))?);
+            if address.ip.is_ipv4() {
+                self.promote_secondaries(device);
+            }
+        }
+        let link = links.get(device).cloned().flatten();
+        let link = match purpose {
+            Purpose::Start => usable(address, link)?,
+            Purpose::Renew => existing(address, link)?,
+        };
+        self.clear_other_prefix(address, &link, held).await;
+        let route = self.prefix_route(address, &link, held);
+        Ok(Plan { address, link, route, until, valid: None })
+    }
+
+    /// Adds, announces, and takes back what took so long that its lease is over.
+    async fn add_planned(&self, plans: Vec<Result<Plan<'_>, DriverError>>, purpose: Purpose) -> Vec<Result<(), DriverError>> {
         // The lease is looked at here, right before the kernel is told, not when the order was given.
         let now = clock::now();
         let plans: Vec<Result<Plan<'_>, DriverError>> = plans
@@ -107,34 +115,35 @@ impl Shared {
                 Ok(plan)
             })
             .collect();
-        let added = requests.add(&plans.iter().flatten().map(Plan::order).collect::<Vec<_>>());
-        let mut answers = added.as_deref().unwrap_or_default().iter();
-        plans
-            .into_iter()
-            .map(|plan| {
-                let plan = plan?;
-                let refusal = match (&added, answers.next()) {
-                    (Ok(_), Some(Ok(()))) => return self.added(requests, &plan, purpose),
-                    (Ok(_), Some(Err(errno))) => refused(plan.address, "add it to", *errno),
-                    (Ok(_), None) => unasked(plan.address, &"the kernel did not answer"),
-                    (Err(error), _) => unasked(plan.address, error),
-                };
-                if purpose == Purpose::Start {
-                    self.forget(plan.address);
+        let orders: Vec<NewAddress<'_>> = plans.iter().flatten().map(Plan::order).collect();
+        let mut answers = self.requests.add(&orders).await.into_iter();
+        let mut results = Vec::with_capacity(plans.len());
+        for plan in plans {
+            results.push(match plan {
+                Ok(plan) => {
+                    let answer = answers.next().expect("there is an answer to every order");
+                    self.added(&plan, answer, purpose).await
                 }
-                Err(refusal)
-            })
-            .collect()
+                Err(error) => Err(error),
+            });
+        }
+        results
     }
 
-    /// The kernel has it.
-    fn added(&self, requests: &mut Requests, plan: &Plan<'_>, purpose: Purpose) -> Result<(), DriverError> {
+    /// The kernel has answered.
+    async fn added(&self, plan: &Plan<'_>, answer: Result<(), SysError>, purpose: Purpose) -> Result<(), DriverError> {
         let Plan { address, link, until, .. } = plan;
+        if let Err(error) = answer {
+            if purpose == Purpose::Start {
+                self.forget(address);
+            }
+            return Err(undone(address, "add it to", &error));
+        }
         if until.is_some_and(|until| until <= clock::now()) {
             // We were held up between looking at the clock and the kernel's doing. It would remove the address by itself a
             // second later; another node may have it now.
             self.forget(address);
-            let _ = requests.remove(&[(link.index, address.ip, address.prefix)]);
+            self.requests.remove(&[(link.index, address.ip, address.prefix)]).await;
             return Err(lease_over(address));
         }
         if purpose == Purpose::Start
@@ -145,9 +154,8 @@ impl Shared {
         Ok(())
     }
 
-    pub(super) fn remove(&self, addresses: &[Address]) -> Vec<Result<(), DriverError>> {
-        let mut requests = lock(&self.requests);
-        let mut links: BTreeMap<&str, Option<Link>> = BTreeMap::new();
+    pub(super) async fn remove(self: Arc<Self>, addresses: Vec<Address>) -> Vec<Result<(), DriverError>> {
+        let mut links: Links<'_> = BTreeMap::new();
         let mut results = Vec::with_capacity(addresses.len());
         let mut waiting: Vec<(usize, &Address, u32)> = Vec::new();
         for (position, address) in addresses.iter().enumerate() {
@@ -155,7 +163,7 @@ impl Shared {
             let device = address.interface.device.as_str();
             let link = match links.get(device) {
                 Some(link) => Ok(link.clone()),
-                None => requests.link(device),
+                None => self.requests.link(device).await,
             };
             results.push(match link {
                 Err(error) => Err(unasked(address, &error)),
@@ -175,25 +183,12 @@ impl Shared {
                 break;
             }
             let orders: Vec<_> = waiting.iter().map(|(_, address, index)| (*index, address.ip, address.prefix)).collect();
-            let answers = match requests.remove(&orders) {
-                Ok(answers) => answers,
+            let mut answers = self.requests.remove(&orders).await.into_iter();
+            waiting.retain(|(position, address, _)| match answers.next().expect("there is an answer to every order") {
+                Ok(()) => true,
+                Err(SysError::Call { errno: Errno::EADDRNOTAVAIL | Errno::ENODEV | Errno::ENXIO, .. }) => false,
                 Err(error) => {
-                    for (position, address, _) in waiting.drain(..) {
-                        results[position] = Err(unasked(address, &error));
-                    }
-                    break;
-                }
-            };
-            let mut answers = answers.into_iter();
-            waiting.retain(|(position, address, _)| match answers.next() {
-                Some(Ok(())) => true,
-                Some(Err(Errno::EADDRNOTAVAIL | Errno::ENODEV | Errno::ENXIO)) => false,
-                Some(Err(errno)) => {
-                    results[*position] = Err(refused(address, "remove it from", errno));
-                    false
-                }
-                None => {
-                    results[*position] = Err(unasked(address, &"the kernel did not answer"));
+                    results[*position] = Err(undone(address, "remove it from", &error));
                     false
                 }
             });
@@ -202,7 +197,7 @@ impl Shared {
             results[position] = Err(refused(address, "remove it from", Errno::EBUSY));
         }
         if addresses.iter().any(|address| address.ip.is_ipv6()) {
-            remove_other_prefixes(&mut requests, addresses, &links, &mut results);
+            self.remove_other_prefixes(&addresses, &links, &mut results).await;
         }
         results
     }
@@ -255,49 +250,45 @@ impl Shared {
             );
         }
     }
-}
 
-/// An IPv6 address is on a device once; with another prefix length it would be kept as it is.
-fn clear_other_prefix(requests: &mut Requests, address: &Address, link: &Link, held: &[Held]) {
-    let wrong =
-        held.iter().find(|held| held.index == link.index && held.ip == address.ip && held.ip.is_ipv6() && held.prefix != address.prefix);
-    if let Some(wrong) = wrong {
-        let _ = requests.remove(&[(wrong.index, wrong.ip, wrong.prefix)]);
-    }
-}
-
-/// IPv6 addresses are removed by prefix length too; look for those that have another one.
-fn remove_other_prefixes(
-    requests: &mut Requests,
-    addresses: &[Address],
-    links: &BTreeMap<&str, Option<Link>>,
-    results: &mut [Result<(), DriverError>],
-) {
-    let held = match requests.addresses() {
-        Ok(held) => held,
-        Err(error) => {
-            for (address, result) in addresses.iter().zip(results).filter(|(address, result)| address.ip.is_ipv6() && result.is_ok()) {
-                *result = Err(unasked(address, &error));
-            }
-            return;
+    /// An IPv6 address is on a device once; with another prefix length it would be kept as it is.
+    async fn clear_other_prefix(&self, address: &Address, link: &Link, held: &[Held]) {
+        let wrong = held
+            .iter()
+            .find(|held| held.index == link.index && held.ip == address.ip && held.ip.is_ipv6() && held.prefix != address.prefix);
+        if let Some(wrong) = wrong {
+            self.requests.remove(&[(wrong.index, wrong.ip, wrong.prefix)]).await;
         }
-    };
-    for (address, result) in addresses.iter().zip(results).filter(|(address, _)| address.ip.is_ipv6()) {
-        let Some(Some(link)) = links.get(address.interface.device.as_str()) else { continue };
-        for left in held.iter().filter(|held| held.index == link.index && held.ip == address.ip) {
-            let removed = requests.remove(&[(left.index, left.ip, left.prefix)]);
-            if let Ok([Err(errno)]) = removed.as_deref()
-                && *errno != Errno::EADDRNOTAVAIL
-            {
-                *result = Err(refused(address, "remove it from", *errno));
+    }
+
+    /// IPv6 addresses are removed by prefix length too; look for those that have another one.
+    async fn remove_other_prefixes(&self, addresses: &[Address], links: &Links<'_>, results: &mut [Result<(), DriverError>]) {
+        let held = match self.requests.addresses().await {
+            Ok(held) => held,
+            Err(error) => {
+                for (address, result) in addresses.iter().zip(results).filter(|(address, result)| address.ip.is_ipv6() && result.is_ok()) {
+                    *result = Err(unasked(address, &error));
+                }
+                return;
+            }
+        };
+        for (address, result) in addresses.iter().zip(results).filter(|(address, _)| address.ip.is_ipv6()) {
+            let Some(Some(link)) = links.get(address.interface.device.as_str()) else { continue };
+            let left = held.iter().filter(|held| held.index == link.index && held.ip == address.ip);
+            let orders: Vec<_> = left.map(|left| (left.index, left.ip, left.prefix)).collect();
+            for answer in self.requests.remove(&orders).await {
+                match answer {
+                    Ok(()) | Err(SysError::Call { errno: Errno::EADDRNOTAVAIL, .. }) => {}
+                    Err(error) => *result = Err(undone(address, "remove it from", &error)),
+                }
             }
         }
     }
-}
 
-pub(super) fn usable_link(requests: &mut Requests, address: &Address) -> Result<Link, DriverError> {
-    let link = requests.link(&address.interface.device).map_err(|error| unasked(address, &error))?;
-    usable(address, link)
+    pub(super) async fn usable_link(&self, address: &Address) -> Result<Link, DriverError> {
+        let link = self.requests.link(&address.interface.device).await.map_err(|error| unasked(address, &error))?;
+        usable(address, link)
+    }
 }
 
 fn existing(address: &Address, link: Option<Link>) -> Result<Link, DriverError> {
@@ -335,6 +326,14 @@ fn same_subnet(one: IpAddr, other: IpAddr, prefix: u8) -> bool {
 
 fn unasked(address: &Address, why: &dyn ToString) -> DriverError {
     DriverError::Unasked { ip: address.ip, device: address.interface.device.clone(), why: why.to_string() }
+}
+
+/// An order failed: the kernel refused it, or did not say.
+fn undone(address: &Address, doing: &'static str, error: &SysError) -> DriverError {
+    match error {
+        SysError::Call { errno, .. } => refused(address, doing, *errno),
+        other => unasked(address, other),
+    }
 }
 
 fn refused(address: &Address, doing: &'static str, errno: Errno) -> DriverError {

@@ -5,13 +5,13 @@ use std::{
     sync::Arc,
 };
 
-use tokio::{sync::mpsc, task::spawn_blocking, time::Instant};
+use tokio::{
+    sync::{OwnedMutexGuard, mpsc},
+    time::Instant,
+};
 
 use super::{AddressEvent, Key, Shared, lock};
-use crate::sys::{
-    SysError,
-    netlink::{Change, Changes, Held, Link},
-};
+use crate::sys::netlink::{Change, Changes, Link};
 
 /// What is known of a device.
 struct Device {
@@ -25,9 +25,19 @@ impl Device {
     }
 }
 
-/// Turns news into events, until aborted or nobody listens any more.
-pub(super) async fn watch(shared: Arc<Shared>, mut changes: Changes, links: Vec<Link>, events: mpsc::Sender<AddressEvent>) {
-    let mut devices: BTreeMap<u32, Device> = links.iter().map(|link| (link.index, Device::of(link))).collect();
+/// Turns news into events, until aborted or nobody listens any more. Whoever wants to change something waits for `turn`: what
+/// became of a device since an address was put on it is told only when the device was known before.
+pub(super) async fn watch(shared: Arc<Shared>, mut changes: Changes, turn: OwnedMutexGuard<()>, events: mpsc::Sender<AddressEvent>) {
+    let mut devices: BTreeMap<u32, Device> = match shared.requests.links().await {
+        Ok(links) => links.iter().map(|link| (link.index, Device::of(link))).collect(),
+        Err(error) => {
+            tracing::error!(
+                "changes of addresses and links are not seen, the kernel cannot be asked for its links: {error}; restart the daemon"
+            );
+            return;
+        }
+    };
+    drop(turn);
     loop {
         let news = match changes.next().await {
             Ok(news) => news,
@@ -45,13 +55,12 @@ pub(super) async fn watch(shared: Arc<Shared>, mut changes: Changes, links: Vec<
     }
 }
 
-async fn digest(shared: &Arc<Shared>, devices: &mut BTreeMap<u32, Device>, news: Vec<Change>) -> Vec<AddressEvent> {
+async fn digest(shared: &Shared, devices: &mut BTreeMap<u32, Device>, news: Vec<Change>) -> Vec<AddressEvent> {
     let mut events = Vec::new();
     let mut suspects: BTreeSet<Key> = BTreeSet::new();
     let mut overrun = false;
     for change in news {
         match change {
-            Change::AddressAdded(_) => {}
             Change::AddressRemoved(held) => {
                 if let Some(device) = devices.get(&held.index) {
                     suspects.insert(Key { device: device.name.clone(), ip: held.ip });
@@ -70,7 +79,7 @@ async fn digest(shared: &Arc<Shared>, devices: &mut BTreeMap<u32, Device>, news:
         return events;
     }
     // News is old by the time it is read: ours may have been put back, or removed by ourselves.
-    match look(shared).await {
+    match shared.look().await {
         Ok((links, held)) => {
             if overrun {
                 events.extend(links.iter().filter_map(|link| link_changed(shared, devices, link)));
@@ -116,14 +125,4 @@ fn link_changed(shared: &Shared, devices: &mut BTreeMap<u32, Device>, link: &Lin
 fn link_gone(devices: &mut BTreeMap<u32, Device>, index: u32) -> Option<AddressEvent> {
     let device = devices.remove(&index)?;
     device.alive.then_some(AddressEvent::LinkDown { device: device.name })
-}
-
-async fn look(shared: &Arc<Shared>) -> Result<(Vec<Link>, Vec<Held>), SysError> {
-    let shared = Arc::clone(shared);
-    spawn_blocking(move || {
-        let mut requests = lock(&shared.requests);
-        Ok((requests.links()?, requests.addresses()?))
-    })
-    .await
-    .expect("the work neither panics nor is it aborted")
 }
