@@ -34,7 +34,7 @@ pub use finding::{Finding, Place, Report, Severity, render};
 pub use group::group;
 pub use keys::nearest;
 pub use resolve::MAX_NODES;
-pub use server::default_options;
+pub use server::{default_options, default_server};
 pub use source::MAX_FILE;
 pub use template::{CFG_TEMPLATE, TOML_TEMPLATE, write_template};
 pub use words::Word;
