@@ -5,6 +5,8 @@
 
 #[path = "drivers/address.rs"]
 mod address;
+#[path = "drivers/address_order.rs"]
+mod address_order;
 #[path = "drivers/application.rs"]
 mod application;
 #[path = "drivers/child.rs"]

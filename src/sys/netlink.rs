@@ -175,7 +175,11 @@ impl Requests {
         // Otherwise a good answer and a connection that broke would look the same: no more messages.
         connection.set_forward_ack(true);
         connection.set_forward_done(true);
-        tokio::spawn(connection);
+        // Each poll sends one message at most, and the next one would wait until the answer to that has woken the connection.
+        tokio::spawn(poll_fn(move |context| {
+            let closed = (0..IN_FLIGHT).any(|_| Pin::new(&mut connection).poll(context).is_ready());
+            if closed { Poll::Ready(()) } else { Poll::Pending }
+        }));
         Ok(Self { handle, listing: Arc::default() })
     }
 

@@ -15,7 +15,7 @@ use tokio::{sync::mpsc, time};
 
 use crate::namespace::{Peer, block_on, enter_new, ip};
 
-fn address(text: &str, prefix: u8, interface: &str) -> Address {
+pub fn address(text: &str, prefix: u8, interface: &str) -> Address {
     let (device, label) = match interface.split_once(':') {
         Some((device, _)) => (device.to_owned(), Some(interface.to_owned())),
         None => (interface.to_owned(), None),
@@ -24,17 +24,17 @@ fn address(text: &str, prefix: u8, interface: &str) -> Address {
 }
 
 /// A device with a carrier and nobody behind it.
-fn device(name: &str) {
+pub fn device(name: &str) {
     ip(&format!("link add {name} type veth peer name {name}far"));
     ip(&format!("link set {name}far up"));
     ip(&format!("link set {name} up"));
 }
 
-async fn is_there(ip: IpAddr) -> bool {
+pub async fn is_there(ip: IpAddr) -> bool {
     Requests::open().unwrap().addresses().await.unwrap().iter().any(|held| held.ip == ip)
 }
 
-async fn next(events: &mut mpsc::Receiver<AddressEvent>) -> AddressEvent {
+pub async fn next(events: &mut mpsc::Receiver<AddressEvent>) -> AddressEvent {
     time::timeout(Duration::from_secs(3), events.recv()).await.expect("an event within three seconds").unwrap()
 }
 
