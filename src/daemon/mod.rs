@@ -316,6 +316,9 @@ fn warn_of_limits(config: &Config, node: &NodeConfig) {
     for other in config.nodes.iter().filter(|other| other.transport == Transport::Tcp) {
         warn!("node {}: transport = tcp is not available in this version; its heartbeats go by UDP", other.name);
     }
+    if config.server.cluster_user != "root" {
+        warn!("cluster_user = {}: this version does not change its user; it runs as the one who started it", config.server.cluster_user);
+    }
     if !node.active {
         info!("node_is_active = 0: this node votes and runs nothing");
     }
