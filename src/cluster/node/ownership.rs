@@ -221,6 +221,12 @@ impl Node {
         self.is_alive(member, now) && state.eligible && state.quorate && !declares_unable(member, group)
     }
 
+    /// A well node that would start the group if it were given it. One that still claims what runs here lost it and has not
+    /// got it down: it would hold the lease and never start.
+    fn could_take(&self, member: &Member, group: GroupId, now: Time) -> bool {
+        self.is_well(member, group, now) && !claims(member, group)
+    }
+
     /// The first candidate before this node that could run the group.
     fn better(&self, tenure: &Tenure, now: Time) -> Option<NodeId> {
         let group = self.config.group(tenure.group)?;
@@ -244,7 +250,7 @@ impl Node {
     fn heir(&self, position: usize, now: Time) -> Option<NodeId> {
         let id = self.tenures[position].group;
         let group = self.config.group(id)?;
-        group.candidates.iter().copied().find(|node| self.member(*node).is_some_and(|member| self.is_well(member, id, now)))
+        group.candidates.iter().copied().find(|node| self.member(*node).is_some_and(|member| self.could_take(member, id, now)))
     }
 
     fn review_down(&mut self, position: usize, now: Time) {
@@ -386,9 +392,12 @@ impl Node {
         }
         let needed = self.needed();
         let lease = self.lease();
+        let freeze = self.config.server.no_quorum == NoQuorum::Freeze;
         let tenure = &mut self.tenures[position];
         let Some(claim) = &mut tenure.claim else { return };
         let Some(until) = claim.until(needed) else { return };
+        // By the operator's wish it goes on without a lease, so the kernel must not take its addresses away when that ends.
+        let until = if freeze { until.max(now + lease) } else { until };
         // Voters of another configuration may grant far less than T.
         let step = until.since(now).min(lease) / 8;
         if until >= claim.told + step {
@@ -408,7 +417,7 @@ impl Node {
         let (group, failed) = (tenure.group, tenure.homecomings_failed);
         let home = self.config.group(group)?.home;
         let member = self.member(home)?;
-        let since = member.well_since.filter(|_| self.is_well(member, group, now))?;
+        let since = member.well_since.filter(|_| self.could_take(member, group, now))?;
         let due = since + self.config.server.failback_delay * 2_u32.pow(failed);
         if due <= now {
             return Some(home);
