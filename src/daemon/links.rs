@@ -95,8 +95,10 @@ mod tests {
 
     #[test]
     fn a_group_is_able_again_only_when_all_of_its_links_are() {
-        let node = "[CM_NODE]\nnodename = a\nhostname = a\nkeep_alive_ip = 10.0.0.1\nnode_floating_ip_addrs = one, two\n";
-        let text = format!("[CM_IPADDRS]\none, 10.0.0.100, 24, eth0, \ntwo, 10.0.1.100, 24, eth1, \n{node}");
+        let addresses = "[CM_IPADDRS]\none, 10.0.0.100, 24, eth0, \ntwo, 10.0.1.100, 24, eth1, \n";
+        let home = "[CM_NODE]\nnodename = a\nhostname = a\nkeep_alive_ip = 10.0.0.1\nnode_floating_ip_addrs = one, two\n";
+        let backup = "[CM_NODE]\nnodename = b\nhostname = b\nkeep_alive_ip = 10.0.0.2\nnode_backup_floating_ip_addrs = a:one, a:two\n";
+        let text = format!("{addresses}{home}{backup}");
         let config = crate::config::parse_cfg("test.cfg", &text).unwrap_or_else(|report| panic!("{report}")).config;
         let group = config.groups[0].id;
         let mut links = Links { devices: groups_by_device(&config, config.nodes[0].id), down: BTreeSet::new() };
