@@ -8,14 +8,17 @@
 #   make sim SEEDS=N    N seeds of the simulator
 #   make model DEPTH=N  every interleaving of three nodes, deeper than in `make test`: to depth N, or +N steps further
 #   make mutants        breaks the core on purpose in each way of tests/mutants: none may survive the checks
+#   make install_root   puts the optimised build into DESTDIR (empty: this machine), as root; never overwrites /etc/drcm files
 #   make fmt            rustfmt
 
 SHELL := /bin/bash
 SEEDS ?= 10000
 DEPTH ?= +1
 CARGO ?= cargo
+DESTDIR ?=
+UNITDIR ?= /usr/lib/systemd/system
 
-.PHONY: build demo test lint sim model mutants fmt setup-build setup-demo setup-test setup-lint
+.PHONY: build demo test lint sim model mutants install_root fmt setup-build setup-demo setup-test setup-lint
 
 build: setup-build
 	$(CARGO) build --release --locked --bins
@@ -35,7 +38,11 @@ lint: setup-lint
 	scripts/shellcheck-all
 
 sim: setup-test
-	DRCM_SIM_SEEDS=$(SEEDS) $(CARGO) nextest run --locked --no-capture -E 'test(/simulation/)'
+	DRCM_SIM_SEEDS=$(SEEDS) $(CARGO) nextest run --locked --no-capture --test sim -E 'test(/simulation/)'
+
+# A script or example that the administrator has edited is kept; the new one is put beside it as FILE.new.
+install_root: build
+	scripts/install "$(DESTDIR)" "$(UNITDIR)"
 
 # One scenario after another: a deep search takes gigabytes.
 model: setup-test

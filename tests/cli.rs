@@ -225,6 +225,18 @@ fn without_any_daemon_a_command_says_so_soon() {
 }
 
 #[test]
+fn a_stuck_daemon_is_not_waited_for_long() {
+    let place = Place::new("stuck");
+    let file = place.cluster();
+    // The kernel accepts for a listener that never does, as for a daemon that was stopped with SIGSTOP.
+    let _mute = std::os::unix::net::UnixListener::bind(place.0.join("drcm_server.sock")).unwrap();
+    for words in [["--command=cm_stat"], ["--command=rstats"], ["--command=ping"]] {
+        let said = server(&file, &words);
+        assert_eq!((said.code, said.took < Duration::from_millis(1200)), (Some(1), true), "{words:?} {:?}", said.took);
+    }
+}
+
+#[test]
 fn an_unknown_node_is_255_with_the_nearest_name() {
     let place = Place::new("unknown");
     let file = place.cluster();

@@ -333,6 +333,7 @@ fn check_says_what_a_host_lacks() {
             nodename = "b"
             hostname = "b"
             keep_alive_ip = "10.0.0.2"
+            transport = "tcp"
             backup_crontabs = ["a:jobs"]
             backup_addresses = ["a:entry"]
             "#,
@@ -354,6 +355,7 @@ fn check_says_what_a_host_lacks() {
         "application feed: this host has no user `no-such-user`",
         "the mount_options `ro` have no effect",
         "WARNING: two voters",
+        "WARNING: node b: transport = tcp is not available",
         "(a witness)",
         "INFO: the lease is 0.03 s",
         "so it is 1 s",

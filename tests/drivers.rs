@@ -5,5 +5,17 @@
 
 #[path = "drivers/address.rs"]
 mod address;
+#[path = "drivers/address_order.rs"]
+mod address_order;
+#[path = "drivers/application.rs"]
+mod application;
+#[path = "drivers/child.rs"]
+mod child;
+#[path = "drivers/crontab.rs"]
+mod crontab;
 #[path = "drivers/namespace.rs"]
 mod namespace;
+#[path = "drivers/script.rs"]
+mod script;
+#[path = "drivers/workspace.rs"]
+mod workspace;

@@ -45,6 +45,9 @@ impl Source {
 
     /// Without comments and without the unit tests, which stand last.
     fn shipped(&self) -> String {
+        if self.path.file_name().is_some_and(|name| name == "tests.rs") {
+            return String::new();
+        }
         let code = self.code();
         code.split("\n#[cfg(test)]\nmod ").next().unwrap_or_default().to_owned()
     }
@@ -164,6 +167,17 @@ fn the_reader_sees_every_form_of_import() {
     assert_eq!(seen("use super::sibling; use super::super::sys::clock;", 2), ["sys"]);
     assert_eq!(seen("use super::{\n    model::Time,\n    wire,\n};", 1), ["model", "wire"]);
     assert_eq!(seen("use mycrate::model; let subcrate::y;", 1), Vec::<String>::new());
+}
+
+#[test]
+fn the_first_cluster_of_the_readme_is_sound() {
+    let readme = read(Path::new("README.md"));
+    let block = readme.split("```ini\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let loaded = drcm::config::parse_cfg("README.md", block).unwrap_or_else(|report| panic!("{}", drcm::config::render(&report.findings)));
+    let spoken: Vec<_> = loaded.findings.iter().filter(|finding| finding.severity != drcm::config::Severity::Info).cloned().collect();
+    assert!(spoken.is_empty(), "{}", drcm::config::render(&spoken));
+    assert_eq!(loaded.config.nodes.len(), 3);
+    assert_eq!(loaded.config.groups[0].candidates.len(), 3);
 }
 
 /// Room to the rooms it may import, from the table in src/lib.rs.

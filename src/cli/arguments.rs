@@ -29,9 +29,8 @@ Exit codes:
 rstats prints start times in seconds since 1970. Members of cluster_group need no auth files to ask the local daemon.
 The tool drcm has the same functions as subcommands: drcm --help";
 
-/// Run a node of a high-availability cluster, check its configuration, or ask the cluster.
-///
-/// Without --client and --check-config it runs the node that this machine is.
+/// Run a node of a high-availability cluster, check its configuration, or ask the cluster. Without --client and
+/// --check-config it runs the node that this machine is.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "drcm_server", version, disable_help_flag = true, disable_version_flag = true, after_help = AFTER_HELP, max_term_width = 120)]
 pub struct ServerArguments {
@@ -60,7 +59,7 @@ pub struct ServerArguments {
     #[command(flatten)]
     pub log: LogArguments,
     /// Print this help
-    #[arg(long, short = '?', visible_short_alias = 'h', action = ArgAction::Help)]
+    #[arg(long, short = '?', visible_short_alias = 'h', action = ArgAction::HelpShort)]
     help: Option<bool>,
     /// Print the version
     #[arg(long, short = 'V', action = ArgAction::Version)]
@@ -73,13 +72,13 @@ pub struct LogArguments {
     /// Log debug messages
     #[arg(long, short = 'd')]
     pub debug: bool,
-    /// How many, 1 to 5; implies --debug
+    /// How much to debug, 1 to 5; implies --debug
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=5))]
     pub debug_level: Option<u8>,
     /// Say on standard error what happens
     #[arg(long, short = 'v')]
     pub verbose: bool,
-    /// How much, 1 to 5; implies --verbose
+    /// How much to say there, 1 to 5; implies --verbose
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=5))]
     pub verbose_level: Option<u8>,
     /// Log to this file; a directory in it goes before log_dir

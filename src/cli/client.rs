@@ -38,7 +38,7 @@ impl Client {
     /// # Errors
     /// The configuration cannot be used.
     pub fn open(file: &Path, nodename: Option<&str>) -> Result<Self, CliError> {
-        let config = config::load(file).map_err(|report| CliError::configuration(file, &report))?.config;
+        let config = config::load(file).map_err(|report| CliError::configuration(&report))?.config;
         // A machine that is no node asks the nodes; but a name that was given has to be one.
         let here = match (config::this_node(&config, nodename), nodename) {
             (Ok(node), _) => Some(node.id),

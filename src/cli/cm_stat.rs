@@ -171,7 +171,7 @@ fn health(assessment: &Assessment, report: &ClusterReport, seen_from: &str) -> S
     if up < assessment.members.len()
         && let Some(dropped) = dropped(report)
     {
-        line("dropped", &format!("{dropped} by {seen_from}"));
+        line("dropped", &format!("datagrams at {seen_from}: {dropped}"));
     }
     text
 }
@@ -198,12 +198,21 @@ fn versions(assessment: &Assessment) -> Option<String> {
     differ.then(|| known.iter().map(|(version, name)| format!("{version} on {name}")).collect::<Vec<_>>().join(", "))
 }
 
-/// Datagrams that the node asked dropped: another key, another clock or a replay is why a node that runs looks dead.
+/// Datagrams that the node asked dropped for a reason that makes a running node look dead.
 fn dropped(report: &ClusterReport) -> Option<String> {
     let asked = report.members.iter().find(|member| member.node == report.asked)?.report.as_ref()?;
-    let reasons: Vec<String> =
-        asked.dropped.iter().filter(|(_, count)| *count > 0).map(|(reason, count)| format!("{count} {reason}")).collect();
-    (!reasons.is_empty()).then(|| reasons.join(", "))
+    let telling = asked.dropped.iter().filter(|(_, count)| *count > 0).filter_map(|(reason, count)| {
+        let question = match reason.as_str() {
+            "bad seal" => "are the authkey files of all nodes equal?",
+            "unknown sender" => "does every node read the same configuration?",
+            "version" => "are the releases of all nodes close enough?",
+            // The rest is everyday: repeats, and the first words of a daemon that has just started.
+            _ => return None,
+        };
+        Some(format!("{count} ({reason}: {question})"))
+    });
+    let telling: Vec<String> = telling.collect();
+    (!telling.is_empty()).then(|| telling.join(", "))
 }
 
 #[cfg(test)]
@@ -243,7 +252,7 @@ mod tests {
         let mut report = healthy(&config);
         kill(&mut report, "cmnode2");
         set(&mut report, "cmnode1", Kind::Crontab, "apps2", Activity::Running, "");
-        of(&mut report, "cmnode1").dropped = vec![("with another key".into(), 12), ("replayed".into(), 0)];
+        of(&mut report, "cmnode1").dropped = vec![("bad seal".into(), 12), ("replayed".into(), 3), ("version".into(), 0)];
         check("node_down", &config, &report);
     }
 

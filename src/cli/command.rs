@@ -1,6 +1,7 @@
 //! The commands of the client, as `--command` and the console write them.
 
-use super::{CliError, suggest::nearest};
+use super::CliError;
+use crate::config::nearest;
 
 /// Most rounds of one ping.
 pub const MAX_ROUNDS: u32 = 100_000;

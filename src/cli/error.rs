@@ -1,9 +1,6 @@
 //! What can go wrong between an operator and an answer, in sentences that say what, where and what to do next.
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-};
+use std::{io, path::PathBuf};
 
 use thiserror::Error;
 
@@ -51,13 +48,8 @@ pub enum CliError {
         usage: String,
     },
     /// The configuration cannot be used.
-    #[error("{report}\nthe configuration {} cannot be used: correct it, or name another one with --config-file=FILE", file.display())]
-    Configuration {
-        /// The file.
-        file: PathBuf,
-        /// Its findings.
-        report: Box<Report>,
-    },
+    #[error("{0}")]
+    Configuration(Box<Report>),
     /// `--nodename` names no node.
     #[error("{0}")]
     ThisNode(Box<Finding>),
@@ -90,9 +82,8 @@ pub enum CliError {
 impl CliError {
     /// A configuration that cannot be used; only its errors are kept.
     #[must_use]
-    pub fn configuration(file: &Path, report: &Report) -> Self {
-        let errors = report.errors().cloned().collect();
-        Self::Configuration { file: file.to_owned(), report: Box::new(Report { findings: errors }) }
+    pub fn configuration(report: &Report) -> Self {
+        Self::Configuration(Box::new(Report { findings: report.errors().cloned().collect() }))
     }
 
     /// The exit code it means.
@@ -104,7 +95,7 @@ impl CliError {
             Self::UnknownCommand { .. }
             | Self::NoCommand
             | Self::Usage { .. }
-            | Self::Configuration { .. }
+            | Self::Configuration(_)
             | Self::ThisNode(_)
             | Self::NoServer { .. }
             | Self::Demo(_)

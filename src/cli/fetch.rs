@@ -17,6 +17,9 @@ const PATIENCE: Duration = Duration::from_millis(950);
 /// A daemon that does not even echo within this time is stuck: the other nodes are asked meanwhile.
 const ECHO_PATIENCE: Duration = Duration::from_millis(200);
 
+/// Longest wait for a node that is pinged from here: with the echo it stays below a second.
+const PING_PATIENCE: Duration = Duration::from_millis(700);
+
 /// Why nobody answered.
 #[derive(Debug, thiserror::Error)]
 #[error("no node answered:\n  this machine: {local}{}", others.iter().map(|line| format!("\n  {line}")).collect::<String>())]
@@ -110,7 +113,7 @@ impl<'a> Source<'a> {
 
     async fn ping_directly(&self, node: &NodeConfig, key: &AuthKey) -> Echo {
         let began = tokio::time::Instant::now();
-        match client::ask_remote(self.status_address(node), key.bytes(), &Request::Ping, PATIENCE).await {
+        match client::ask_remote(self.status_address(node), key.bytes(), &Request::Ping, PING_PATIENCE).await {
             Ok(Response::Pong) => Ok(began.elapsed()),
             Ok(other) => Err(unexpected(other)),
             Err(error) => Err(error.to_string()),

@@ -1,11 +1,14 @@
 //! Configurations and reports for the tests of this room.
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{net::IpAddr, time::Duration};
 
-use crate::model::{
-    Activity, Address, Application, Assignment, AssignmentId, CheckIntervals, ClusterReport, Config, Crontab, Driver, Failback, FileSystem,
-    Fingerprint, Group, GroupId, GroupReport, Interface, Keep, Kind, LogSettings, MemberReport, NoQuorum, NodeConfig, NodeId, NodeReport,
-    Options, Quorum, QuorumReport, Resource, ResourceId, ResourceReport, Server, Service, Spec, Takeover, Transport,
+use crate::{
+    config::{default_options, default_server},
+    model::{
+        Activity, Address, Application, Assignment, AssignmentId, CheckIntervals, ClusterReport, Config, Crontab, Driver, FileSystem,
+        Fingerprint, Group, GroupId, GroupReport, Interface, Keep, Kind, MemberReport, NodeConfig, NodeId, NodeReport, QuorumReport,
+        Resource, ResourceId, ResourceReport, Server, Service, Spec, Transport,
+    },
 };
 
 /// 2026-03-01 12:00:00 UTC.
@@ -176,16 +179,7 @@ pub fn file_system(nickname: &str) -> Resource {
 }
 
 fn resource(kind: Kind, nickname: &str, spec: Spec) -> Resource {
-    let options = Options {
-        start_timeout: Duration::from_secs(60),
-        stop_timeout: Duration::from_secs(60),
-        check_timeout: Duration::from_secs(10),
-        restart_limit: 3,
-        restart_window: Duration::from_secs(600),
-        order: 0,
-        mount_options: None,
-    };
-    Resource { id: ResourceId { kind, nickname: nickname.into() }, spec, driver: Driver::Native, options }
+    Resource { id: ResourceId { kind, nickname: nickname.into() }, spec, driver: Driver::Native, options: default_options() }
 }
 
 fn node(name: &str, number: u8) -> NodeConfig {
@@ -205,42 +199,7 @@ fn node(name: &str, number: u8) -> NodeConfig {
     }
 }
 
+/// The defaults, with the count of heartbeats that the template has.
 fn server() -> Server {
-    Server {
-        udpport: 53897,
-        tcpport: 53897,
-        keep_alive_interval: Duration::from_millis(100),
-        dead_node_count: 15,
-        bind_to_keep_alive_ip: true,
-        quorum: Quorum::Auto,
-        no_quorum: NoQuorum::Stop,
-        failback: Failback::Auto,
-        failback_delay: Duration::from_secs(10),
-        takeover: Takeover::Prompt,
-        stop_timeout: Duration::from_secs(60),
-        gateway: None,
-        script_driver: false,
-        auth_dir: PathBuf::from("/etc/drcm/.auth"),
-        run_dir: PathBuf::from("/var/run/drcm"),
-        log_dir: PathBuf::from("/var/log/drcm"),
-        spool_dir: PathBuf::from("/var/spool/drcm"),
-        cluster_user: "root".into(),
-        cluster_group: "root".into(),
-        sudo_command: "sudo su root -c".into(),
-        service_name: "drcm_server".into(),
-        log: LogSettings {
-            file: "drcm.log".into(),
-            keep: 3,
-            max_size: 5_000_000,
-            queue: 2048,
-            clear: false,
-            enabled: true,
-            level: 1,
-            debug: None,
-            verbose: None,
-        },
-        bash_shell: PathBuf::from("/bin/bash"),
-        bash_rc_file: None,
-        umask: 0o022,
-    }
+    Server { dead_node_count: 15, ..default_server() }
 }

@@ -20,7 +20,6 @@ pub mod printcfg;
 pub mod rstats;
 pub mod run;
 pub mod select;
-pub mod suggest;
 pub mod table;
 pub mod verdict;
 

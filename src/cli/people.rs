@@ -35,7 +35,7 @@ pub struct PeopleArguments {
     #[command(subcommand)]
     pub task: Task,
     /// Print help
-    #[arg(long, short = 'h', visible_short_alias = '?', action = ArgAction::Help, global = true)]
+    #[arg(long, short = 'h', visible_short_alias = '?', action = ArgAction::HelpShort, global = true)]
     help: Option<bool>,
     /// Print the version
     #[arg(long, short = 'V', action = ArgAction::Version)]

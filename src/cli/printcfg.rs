@@ -4,9 +4,9 @@
 use std::{path::Path, time::Duration};
 
 use super::output::printable;
-use crate::model::{
-    Assignment, Config, Driver, Failback, Group, Kind, NoQuorum, NodeConfig, Options, Quorum, Resource, ResourceId, Server, Spec, Takeover,
-    Transport,
+use crate::{
+    config::Word as _,
+    model::{Assignment, Config, Driver, Group, Kind, NodeConfig, Options, Quorum, Resource, ResourceId, Server, Spec},
 };
 
 /// Where the scripts that come with the package are.
@@ -103,13 +103,13 @@ fn server(page: &mut Page, config: &Config, common: &Common) {
     let voters = config.voters().count();
     page.noted(
         "quorum",
-        quorum(server.quorum),
+        server.quorum.word(),
         &format!("{voters} of {} nodes vote: {}", config.nodes.len(), regime(server.quorum, voters)),
     );
-    page.key("no_quorum", no_quorum(server.no_quorum));
-    page.key("failback", failback(server.failback));
+    page.key("no_quorum", server.no_quorum.word());
+    page.key("failback", server.failback.word());
     page.noted("failback_delay", &seconds(server.failback_delay), "seconds");
-    page.key("takeover", takeover(server.takeover));
+    page.key("takeover", server.takeover.word());
     page.noted("stop_timeout", &seconds(server.stop_timeout), "seconds");
     let timeouts =
         [("start_timeout", common.start_timeout), ("check_timeout", common.check_timeout), ("restart_window", common.restart_window)];
@@ -258,7 +258,7 @@ fn node(page: &mut Page, config: &Config, node: &NodeConfig) {
     page.key("keep_alive_ip", &node.keep_alive_ip.to_string());
     page.flag("node_is_active", node.active);
     page.noted("voter", flag(node.voter), if node.voter { "grants leases" } else { "grants no leases" });
-    page.key("transport", transport(node.transport));
+    page.key("transport", node.transport.word());
     page.flag("keep_services", node.keep.services);
     page.flag("keep_filesystems", node.keep.filesystems);
     page.flag("keep_applications", node.keep.applications);
@@ -335,42 +335,6 @@ fn regime(quorum: Quorum, voters: usize) -> &'static str {
         (Quorum::None, _) => "a survivor carries on alone",
         (Quorum::Auto, 2) => "a pair, the survivor carries on alone",
         (Quorum::Auto | Quorum::Majority, _) => "a majority grants leases",
-    }
-}
-
-const fn quorum(value: Quorum) -> &'static str {
-    match value {
-        Quorum::Auto => "auto",
-        Quorum::Majority => "majority",
-        Quorum::None => "none",
-    }
-}
-
-const fn no_quorum(value: NoQuorum) -> &'static str {
-    match value {
-        NoQuorum::Stop => "stop",
-        NoQuorum::Freeze => "freeze",
-    }
-}
-
-const fn failback(value: Failback) -> &'static str {
-    match value {
-        Failback::Auto => "auto",
-        Failback::Manual => "manual",
-    }
-}
-
-const fn takeover(value: Takeover) -> &'static str {
-    match value {
-        Takeover::Prompt => "prompt",
-        Takeover::Strict => "strict",
-    }
-}
-
-const fn transport(value: Transport) -> &'static str {
-    match value {
-        Transport::Udp => "udp",
-        Transport::Tcp => "tcp",
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Per node: `rstats NAME@IP successful`, the lines `TYPE:NICKNAME,STARTTIME`, `rstats NAME@IP end`. TYPE begins with
 //! `backup_` when the node runs it for another; STARTTIME is in seconds since 1970, 0 when not known. A node that did not answer
-//! has `rstats NAME@IP failed: REASON` and the same end line, so that `sed -n "/NAME/,/NAME/p"` still ends where it should.
+//! has `rstats NAME@IP failed: REASON` and the same end line, so that `sed -n "/NAME/,/NAME/p"` still ends where it should. No
+//! line of a node names another node, for the same reason: a reason says by its address who was asked.
 
 use std::fmt::Write;
 
@@ -12,7 +13,7 @@ use crate::model::{Activity, ClusterReport, Config, NodeConfig, NodeReport};
 /// The text for these nodes, and whether any of them answered.
 #[must_use]
 pub fn render(config: &Config, report: &ClusterReport, nodes: &[&NodeConfig]) -> (String, bool) {
-    let asked = config.name(report.asked);
+    let asked = config.node(report.asked).map_or_else(|| "another node".to_owned(), |node| node.keep_alive_ip.to_string());
     let mut text = String::new();
     let mut answered = false;
     for node in nodes {
@@ -85,12 +86,47 @@ mod tests {
              filesystem:data,1772364600\n\
              backup_cron:apps2,1772366340\n\
              rstats cmnode1@10.0.0.1 end\n\
-             rstats cmnode2@10.0.0.2 failed: it is down, as seen from cmnode1\n\
+             rstats cmnode2@10.0.0.2 failed: it is down, as seen from 10.0.0.1\n\
              rstats cmnode2@10.0.0.2 end\n\
              rstats cmnode3@10.0.0.3 successful\n\
              No CM resources started\n\
              rstats cmnode3@10.0.0.3 end\n"
         );
+    }
+
+    /// What the documented `sed -n "/NAME/,/NAME/p" | grep -v NAME` makes of a text.
+    fn cut(text: &str, name: &str) -> Vec<String> {
+        let mut inside = false;
+        let mut kept = Vec::new();
+        for line in text.lines() {
+            if line.contains(name) {
+                inside = !inside;
+            } else if inside {
+                kept.push(line.to_owned());
+            }
+        }
+        kept
+    }
+
+    #[test]
+    fn the_documented_loop_finds_the_lines_of_each_node_also_when_one_is_down() {
+        let config = three_nodes();
+        let nodes: Vec<&NodeConfig> = config.nodes.iter().collect();
+        let whole = healthy(&config);
+        let (healthy_text, _) = render(&config, &whole, &nodes);
+        let mut down = healthy(&config);
+        kill(&mut down, "cmnode2");
+        let mut mute = healthy(&config);
+        mute.members.iter_mut().find(|member| member.node == NodeId::of("cmnode2")).expect("listed").report = None;
+        let mut unknown = healthy(&config);
+        unknown.members.retain(|member| member.node != NodeId::of("cmnode2"));
+        for report in [down, mute, unknown] {
+            let (text, _) = render(&config, &report, &nodes);
+            assert_eq!(cut(&text, "cmnode2"), Vec::<String>::new(), "{text}");
+            for name in ["cmnode1", "cmnode3"] {
+                assert_eq!(cut(&text, name), cut(&healthy_text, name), "{text}");
+            }
+        }
     }
 
     #[test]
@@ -101,6 +137,6 @@ mod tests {
         let node = config.node(NodeId::of("cmnode2")).expect("listed");
         let (text, answered) = render(&config, &report, &[node]);
         assert!(!answered);
-        assert_eq!(text, "rstats cmnode2@10.0.0.2 failed: it is down, as seen from cmnode1\nrstats cmnode2@10.0.0.2 end\n");
+        assert_eq!(text, "rstats cmnode2@10.0.0.2 failed: it is down, as seen from 10.0.0.1\nrstats cmnode2@10.0.0.2 end\n");
     }
 }

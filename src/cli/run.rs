@@ -13,7 +13,7 @@ use crate::{
 /// # Errors
 /// The configuration cannot be used, or the daemon did not start: a sentence for the operator.
 pub fn run(file: &Path, nodename: Option<&str>, log: &LogArguments) -> Result<Exit, CliError> {
-    let loaded = config::load(file).map_err(|report| CliError::configuration(file, &report))?;
+    let loaded = config::load(file).map_err(|report| CliError::configuration(&report))?;
     if !loaded.findings.is_empty() {
         complain(&config::render(&loaded.findings));
     }

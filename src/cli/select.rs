@@ -2,7 +2,8 @@
 
 use std::{net::IpAddr, path::Path};
 
-use super::{CliError, suggest::nearest};
+use super::CliError;
+use crate::config::nearest;
 use crate::model::{Config, NodeConfig, NodeId};
 
 /// Finds a node by nodename, hostname, address, or `localhost` (`here`, when this machine is a node).

@@ -1,5 +1,7 @@
 //! Columns that stay aligned however long the names are, with details below a row.
 
+use unicode_width::UnicodeWidthStr;
+
 use super::output::printable;
 
 /// Spaces between two columns.
@@ -42,7 +44,7 @@ impl Table {
         for line in &self.lines {
             if let Line::Cells(cells) = line {
                 for (width, cell) in widths.iter_mut().zip(cells) {
-                    *width = (*width).max(cell.chars().count());
+                    *width = (*width).max(cell.width());
                 }
             }
         }
@@ -51,7 +53,7 @@ impl Table {
         for line in &self.lines {
             let rendered = match line {
                 Line::Cells(cells) => {
-                    cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect::<Vec<_>>().join(&" ".repeat(GAP))
+                    cells.iter().zip(&widths).map(|(cell, width)| padded(cell, *width)).collect::<Vec<_>>().join(&" ".repeat(GAP))
                 }
                 Line::Detail(detail) => format!("{}{detail}", " ".repeat(indent)),
             };
@@ -60,6 +62,11 @@ impl Table {
         }
         text
     }
+}
+
+/// A cell as wide as its column: many scripts take two columns of a terminal for a character.
+fn padded(cell: &str, width: usize) -> String {
+    format!("{cell}{}", " ".repeat(width.saturating_sub(cell.width())))
 }
 
 #[cfg(test)]
@@ -72,5 +79,7 @@ mod tests {
         table.row(&["application", "ä", ""]);
         table.detail("below");
         assert_eq!(table.render(), "KIND         NAME  STATE\napplication  ä     -\n             below\n");
+        table.row(&["ip", "日本語", "Up"]);
+        assert!(table.render().ends_with("ip           日本語  Up\n"), "{}", table.render());
     }
 }

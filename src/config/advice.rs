@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use crate::model::{Config, Driver, Group, Kind, NoQuorum, Quorum, Resource, ResourceId, Takeover};
+use crate::model::{Config, Driver, Group, Kind, NoQuorum, Quorum, Resource, ResourceId, Takeover, Transport};
 
 use super::{
     finding::{Finding, Severity},
@@ -20,6 +20,7 @@ const LONGEST_TITLE: usize = 80;
 pub(super) fn advice(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
     votes(config, &mut findings);
+    limits(config, &mut findings);
     leases(config, &mut findings);
     assignments(config, &mut findings);
     findings
@@ -68,6 +69,19 @@ fn votes(config: &Config, findings: &mut Vec<Finding>) {
             Severity::Info,
             "no_quorum = freeze: a node cut off from the majority keeps what it runs, while the majority starts it again".into(),
             "use it only where every resource bears two owners",
+        );
+    }
+}
+
+/// Keys that are understood, but whose work is not done yet.
+fn limits(config: &Config, findings: &mut Vec<Finding>) {
+    for node in config.nodes.iter().filter(|node| node.transport == Transport::Tcp) {
+        findings.push(
+            Finding::new(
+                Severity::Warning,
+                format!("node {}: transport = tcp is not available in this version; its heartbeats go by UDP", node.name),
+            )
+            .help("see that UDP reaches the node, or let a VPN carry it"),
         );
     }
 }

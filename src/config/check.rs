@@ -110,7 +110,7 @@ pub fn this_node<'c>(config: &'c Config, nodename: Option<&str>) -> Result<&'c N
         return found.or_else(|| config.nodes.iter().find(|node| node.hostname.eq_ignore_ascii_case(wanted))).ok_or_else(|| {
             let nearest = keys::nearest(wanted, config.nodes.iter().map(|node| node.name.as_str()).chain(hostnames()));
             let message = format!("no node has the nodename or hostname `{wanted}`{}", keys::did_you_mean(nearest));
-            Box::new(Finding::new(Severity::Error, message).help("correct --nodename"))
+            Box::new(Finding::new(Severity::Error, message).help(format!("correct --nodename: {}", listed(config))))
         });
     }
     let hostname = gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
@@ -123,6 +123,17 @@ pub fn this_node<'c>(config: &'c Config, nodename: Option<&str>) -> Result<&'c N
             "drcm_server does not start on this host: write what `uname -n` says as hostname of its node, or use --nodename=NODENAME; what this host needs was not checked",
         ))
     })
+}
+
+/// The nodes of the file, for who has to choose one.
+fn listed(config: &Config) -> String {
+    /// More names than this are not worth a line.
+    const LISTED: usize = 12;
+    let names: Vec<&str> = config.nodes.iter().map(|node| node.name.as_str()).take(LISTED).collect();
+    match config.nodes.len().saturating_sub(LISTED) {
+        0 => format!("the nodes are {}", names.join(", ")),
+        more => format!("the nodes are {} and {more} more", names.join(", ")),
+    }
 }
 
 fn plural(count: usize, noun: &str) -> String {

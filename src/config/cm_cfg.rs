@@ -121,7 +121,6 @@ fn before_comment(line: &str) -> &str {
 }
 
 fn header(statement: Raw<'_>, findings: &mut Findings<'_>) -> Section {
-    const NAMES: [&str; 7] = ["CM_SERVER", "CM_NODE", "CM_CRONTABS", "CM_IPADDRS", "CM_SERVICES", "CM_APPLICATIONS", "CM_FILESYSTEMS"];
     let Some(name) = statement.text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).map(str::trim) else {
         findings.error(statement.span(), "a section name ends with `]`", "write the name alone on its line, such as [CM_NODE]");
         return Section::Unknown;
@@ -136,12 +135,13 @@ fn header(statement: Raw<'_>, findings: &mut Findings<'_>) -> Section {
         return Section::Resources(kind);
     }
     // An error, unlike an unknown key: everything below it would be lost.
-    let nearest = if findings.has_room(Severity::Error) { keys::nearest(name, NAMES) } else { None };
-    findings.error(
-        statement.span(),
-        format!("there is no section [{name}]{}", keys::did_you_mean(nearest)),
-        format!("the sections are [{}]", NAMES.join("] [")),
-    );
+    let nearest = if findings.has_room(Severity::Error) { keys::nearest(name, keys::SECTIONS) } else { None };
+    let mut help = format!("the sections are [{}]", keys::SECTIONS.join("] ["));
+    let first_word = name.trim_start_matches('[').split(['.', ']']).next().unwrap_or_default();
+    if keys::TABLES.iter().any(|table| table.eq_ignore_ascii_case(first_word)) {
+        help.push_str("; a file in the format of cm.toml needs a name that ends in .toml");
+    }
+    findings.error(statement.span(), format!("there is no section [{name}]{}", keys::did_you_mean(nearest)), help);
     Section::Unknown
 }
 

@@ -87,13 +87,12 @@ pub(super) fn read(source: &Source, findings: &mut Findings<'_>) -> Option<Draft
 }
 
 fn unknown_table(key: &Spanned<DeString<'_>>, findings: &mut Findings<'_>) {
-    const NAMES: [&str; 7] = ["server", "node", "crontabs", "addresses", "services", "applications", "filesystems"];
-    let nearest = if findings.has_room(Severity::Error) { keys::nearest(key.get_ref(), NAMES) } else { None };
-    findings.error(
-        span(key.span()),
-        format!("there is no table [{}]{}", key.get_ref(), keys::did_you_mean(nearest)),
-        format!("the tables are {}", NAMES.join(", ")),
-    );
+    let nearest = if findings.has_room(Severity::Error) { keys::nearest(key.get_ref(), keys::TABLES) } else { None };
+    let mut help = format!("the tables are {}", keys::TABLES.join(", "));
+    if keys::SECTIONS.iter().any(|section| section.eq_ignore_ascii_case(key.get_ref())) {
+        help.push_str("; a file in the format of cm.cfg must not have a name that ends in .toml");
+    }
+    findings.error(span(key.span()), format!("there is no table [{}]{}", key.get_ref(), keys::did_you_mean(nearest)), help);
 }
 
 fn nodes(value: &Spanned<DeValue<'_>>, draft: &mut Draft, findings: &mut Findings<'_>) {
@@ -159,7 +158,7 @@ fn scalar(key: &str, value: &Spanned<DeValue<'_>>, lines: Lines, findings: &mut 
         DeValue::Float(number) => number.as_str().to_owned(),
         DeValue::Boolean(yes) => yes.to_string(),
         DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => {
-            findings.error(place, format!("`{key}` cannot hold a {}", value.get_ref().type_str()), "");
+            findings.error(place, format!("`{key}` cannot hold a value of type {}", value.get_ref().type_str()), "");
             return None;
         }
     };

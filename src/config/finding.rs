@@ -42,9 +42,9 @@ pub struct Place {
     pub column: usize,
     /// The line, made safe for a terminal; the part around the spot when it is long.
     pub source: String,
-    /// Characters of `source` before the spot.
+    /// Columns that `source` takes on a terminal before the spot.
     pub indent: usize,
-    /// Characters of `source` in the spot, at least one.
+    /// Columns of the spot itself, at least one.
     pub length: usize,
 }
 

@@ -171,6 +171,13 @@ impl Format {
     }
 }
 
+/// The sections of cm.cfg.
+pub(super) const SECTIONS: [&str; 7] =
+    ["CM_SERVER", "CM_NODE", "CM_CRONTABS", "CM_IPADDRS", "CM_SERVICES", "CM_APPLICATIONS", "CM_FILESYSTEMS"];
+
+/// The tables of cm.toml.
+pub(super) const TABLES: [&str; 7] = ["server", "node", "crontabs", "addresses", "services", "applications", "filesystems"];
+
 /// The section of a kind in cm.cfg.
 pub(super) const fn section(kind: Kind) -> &'static str {
     match kind {
@@ -236,8 +243,9 @@ pub(super) fn spellings(key: &'static Key) -> impl Iterator<Item = &'static str>
     std::iter::once(key.name).chain(key.aliases.iter().copied())
 }
 
-/// The candidate nearest to a word, when one is near enough to be meant.
-pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+/// The candidate nearest to a word, when one is near enough to be meant. Case does not count.
+#[must_use]
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     /// Beyond this a word is no typing mistake.
     const LONGEST: usize = 64;
     let word = word.to_lowercase();

@@ -32,10 +32,12 @@ pub use auth::{AuthFault, AuthKey, auth_faults, load_auth, load_auth_for};
 pub use check::{CheckReport, check, this_node};
 pub use finding::{Finding, Place, Report, Severity, render};
 pub use group::group;
+pub use keys::nearest;
 pub use resolve::MAX_NODES;
-pub use server::default_options;
+pub use server::{default_options, default_server};
 pub use source::MAX_FILE;
 pub use template::{CFG_TEMPLATE, TOML_TEMPLATE, write_template};
+pub use words::Word;
 
 use draft::Draft;
 use finding::Findings;

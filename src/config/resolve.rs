@@ -185,6 +185,10 @@ impl<'a> Names<'a> {
             findings.error(text.span, format!("the backup entry `{}` names no home node", text.text), help);
             return None;
         };
+        if home.is_empty() {
+            findings.error(text.span, format!("the backup entry `{}` names no home node", text.text), "write it as home:nickname");
+            return None;
+        }
         if nickname.is_empty() {
             findings.error(text.span, format!("the backup entry `{}` names no resource", text.text), "write it as home:nickname");
             return None;
@@ -242,6 +246,16 @@ impl<'a> Names<'a> {
         findings: &mut Findings<'_>,
     ) {
         let format = findings.format();
+        if let Some((home, name)) = nickname.split_once(':') {
+            // No nickname has a colon, so it cannot be defined either.
+            let help = if self.nodes.contains_key(home.trim()) && self.resources.contains_key(&(kind, name.trim())) {
+                format!("home:nickname belongs into {}; is a comma missing before it?", format.backup_list(kind))
+            } else {
+                format!("a nickname alone belongs into {}, one home:nickname into {}", format.primary_list(kind), format.backup_list(kind))
+            };
+            findings.error(span, format!("{what}: a nickname holds no colon"), help);
+            return;
+        }
         let elsewhere = Kind::ALL.into_iter().find(|other| self.resources.contains_key(&(*other, nickname)));
         if let Some(other) = elsewhere {
             findings.error(

@@ -18,7 +18,8 @@ pub(super) struct ServerSettings {
 }
 
 /// What holds without any key, as documented.
-pub(super) fn default_server() -> Server {
+#[must_use]
+pub fn default_server() -> Server {
     Server {
         udpport: 53897,
         tcpport: 53897,

@@ -8,6 +8,7 @@ use std::{
 };
 
 use nix::fcntl::OFlag;
+use unicode_width::UnicodeWidthChar;
 
 use super::{
     finding::{Finding, Place, Report, Severity},
@@ -100,8 +101,11 @@ impl Source {
         let skipped = if column > EXCERPT / 2 && whole.chars().count() > EXCERPT { column - EXCERPT / 2 } else { 0 };
         let visible = whole.trim_start_matches('\u{feff}').trim_end();
         let source: String = visible.chars().skip(skipped).take(EXCERPT).map(printable).collect();
-        let indent = column - skipped;
-        let length = marked.trim_end().chars().count().min(EXCERPT.saturating_sub(indent)).max(1);
+        let shown = column - skipped;
+        // What the terminal makes of it: many scripts take two columns for a character.
+        let width = |text: &mut dyn Iterator<Item = char>| text.map(|c| printable(c).width().unwrap_or(0)).sum::<usize>();
+        let indent = width(&mut visible.chars().skip(skipped).take(shown));
+        let length = width(&mut marked.trim_end().chars().take(EXCERPT.saturating_sub(shown))).max(1);
         Place { file: self.name.clone(), line, column: column + 1, source, indent, length }
     }
 }
@@ -114,6 +118,10 @@ pub(super) fn read(path: &Path) -> Result<String, Report> {
     };
     // O_NONBLOCK: opening a FIFO must not wait for a writer.
     let file = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound if path.is_symlink() => fault(
+            "is a symbolic link to a file that does not exist".into(),
+            "correct the link, or remove it: a template is written in its place then",
+        ),
         io::ErrorKind::NotFound => {
             fault("the configuration file does not exist".into(), "`drcm_server --config-file=FILE --check-config` writes a template there")
         }
@@ -136,26 +144,28 @@ pub(super) fn read(path: &Path) -> Result<String, Report> {
     }
     let text = String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
-        let (line, column) = spot(&error.as_bytes()[..at]);
-        fault(
-            format!("line {line}, column {column}: byte 0x{:02x} is not UTF-8 text", error.as_bytes()[at]),
-            "if the file was written in Latin-1: iconv -f latin1 -t utf-8 FILE",
-        )
+        let what = format!("byte 0x{:02x} is not UTF-8 text", error.as_bytes()[at]);
+        let finding = at_byte(path, error.as_bytes(), at, what);
+        Report::of(finding.help("if the file was written in Latin-1: iconv -f latin1 -t utf-8 FILE"))
     })?;
     match text.find('\0') {
         Some(at) => {
-            let (line, column) = spot(&text.as_bytes()[..at]);
-            Err(fault(format!("line {line}, column {column}: NUL byte: this is a binary file or a damaged one"), ""))
+            let finding = at_byte(path, text.as_bytes(), at, "NUL byte: this is a binary file or a damaged one".into());
+            Err(Report::of(finding.help("copy the file again from a node where it is good")))
         }
         None => Ok(text),
     }
 }
 
-/// Line and column (in bytes) just after this text.
-fn spot(before: &[u8]) -> (usize, usize) {
-    let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
-    let column = before.iter().rev().take_while(|byte| **byte != b'\n').count() + 1;
-    (line, column)
+/// An error at a byte of a file that is no text: up to there it is.
+fn at_byte(path: &Path, bytes: &[u8], at: usize, what: String) -> Finding {
+    /// Bytes behind the spot that are still looked at, for the line that is shown.
+    const BEHIND: usize = 4 * EXCERPT;
+    let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(at + BEHIND)]);
+    let source = Source::new(&path.display().to_string(), Format::Cfg, &shown);
+    let mut finding = Finding::new(Severity::Error, what);
+    finding.place = Some(source.place(Span { start: at, end: at + 1 }));
+    finding
 }
 
 fn printable(c: char) -> char {
@@ -169,6 +179,20 @@ fn printable(c: char) -> char {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_caret_stands_below_the_spot_whatever_is_before_it() {
+        for (line, spot) in [("\tkey = x", "       ^"), ("ключ = x", "       ^"), ("日本 = x", "       ^"), ("e\u{301} = x", "    ^")]
+        {
+            let source = Source::new("f", Format::Cfg, &format!("{line}\r\n"));
+            let at = line.find('x').unwrap();
+            let place = source.place(Span { start: at, end: at + 1 });
+            assert_eq!(format!("{}{}", " ".repeat(place.indent), "^".repeat(place.length)), spot, "{line}");
+        }
+        let source = Source::new("f", Format::Cfg, "日本");
+        assert_eq!(source.place(Span { start: 0, end: 6 }).length, 4);
+        assert_eq!(source.place(Span { start: 3, end: 6 }).column, 2);
+    }
 
     #[test]
     fn any_span_gives_a_place() {

@@ -3,7 +3,7 @@
 use crate::model::{Failback, NoQuorum, Quorum, Takeover, Transport};
 
 /// A choice with its words.
-pub(super) trait Word: Copy + PartialEq + 'static {
+pub trait Word: Copy + PartialEq + 'static {
     /// Every value with its word.
     const WORDS: &'static [(&'static str, Self)];
 

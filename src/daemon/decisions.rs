@@ -1,6 +1,6 @@
 //! The decisions of the core, as lines of the log.
 
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::model::{AskReason, Config, Decision, GroupId};
 
@@ -31,7 +31,7 @@ pub fn log(config: &Config, decision: &Decision) {
             info!("group {}: asking the voters, {because}", title(group));
         }
         Decision::Acquired { group, .. } => info!("group {}: lease acquired, starting", title(group)),
-        Decision::Withdrew { group } => info!("group {}: no majority granted it, asking again later", title(group)),
+        Decision::Withdrew { group } => debug!("group {}: no majority granted it yet, asking again", title(group)),
         Decision::Lost { group } => warn!("group {}: the lease ran out, stopping", title(group)),
         Decision::Released { group, next: Some(next) } => info!("group {}: stopped and handed over to {}", title(group), config.name(next)),
         Decision::Released { group, next: None } => info!("group {}: stopped and released", title(group)),

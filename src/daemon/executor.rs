@@ -174,9 +174,13 @@ impl Worker {
     /// Tries until it is up or its restart limit is reached.
     async fn start_member(&self, position: usize, member: &Member) -> Result<(), ()> {
         let mut wait = FIRST_RETRY;
+        let mut tries = 0;
         loop {
             let Err(failure) = self.try_start(position, member).await else { return Ok(()) };
-            let (count, too_many) = member.failed();
+            // A start that takes long to fail would never fail often enough within the window, and nobody else would try.
+            tries += 1;
+            let (recent, too_many) = member.failed();
+            let (count, too_many) = (recent.max(tries), too_many || tries >= member.resource.options.restart_limit);
             self.shared.board.fail(&member.assignment, failure.to_string(), count);
             if too_many {
                 error!("{} cannot be started here after {count} tries: {failure}", member.assignment.resource);
@@ -202,8 +206,9 @@ impl Worker {
     async fn fresh_lease(&self) -> Option<Time> {
         let mut slot = self.slot.clone();
         loop {
-            let until = slot.borrow_and_update().until?;
-            if self.shared.lifetimes.lifetime(until.since(clock::now())).is_some() {
+            let now = *slot.borrow_and_update();
+            let until = now.until?;
+            if self.lifetime(now).is_some() {
                 return Some(until);
             }
             if slot.changed().await.is_err() {
@@ -212,13 +217,17 @@ impl Worker {
         }
     }
 
+    /// The lifetime that the lease allows now; `None` when too little of it is left, or when there is none.
+    fn lifetime(&self, slot: Slot) -> Option<Duration> {
+        slot.lifetimes(self.shared.lifetimes).lifetime(slot.until?.since(clock::now()))
+    }
+
     async fn start_address(&self, position: usize, until: Option<Time>) -> Result<(), DriverError> {
         let (shared, member) = (self.shared.clone(), &self.members[position]);
         let (resource, assignment) = (member.resource.clone(), member.assignment.clone());
         self.in_order(async move { shared.drivers.start(&resource, &assignment, until).await }).await?;
-        let now = clock::now();
-        let lifetime = until.and_then(|until| self.shared.lifetimes.lifetime(until.since(now)));
-        locked(&self.held).insert(position, Held { lifetime: lifetime.map(|life| (life, now + life)), missing: false });
+        let lifetime = until.map(|until| self.kept_for(until));
+        locked(&self.held).insert(position, Held { lifetime, missing: false });
         Ok(())
     }
 
@@ -232,6 +241,15 @@ impl Worker {
             done
         });
         task.await.expect("work on addresses neither panics nor is it aborted")
+    }
+
+    /// What the kernel was told of a lease that ends then: for how long, and until when.
+    fn kept_for(&self, until: Time) -> (Duration, Time) {
+        let now = clock::now();
+        let slot = Slot { until: Some(until), ..*self.slot.borrow() };
+        // With too little left to be exact the driver sets the shortest lifetime there is.
+        let life = self.lifetime(slot).unwrap_or(Duration::from_secs(1));
+        (life, now + life)
     }
 
     /// Refreshes lifetimes as the lease is renewed, and puts back what someone took away.
@@ -263,14 +281,14 @@ impl Worker {
 
     async fn refresh_addresses(&self, slot: Slot) {
         let now = clock::now();
-        let Some(until) = slot.until else { return };
-        let Some(lifetime) = self.shared.lifetimes.lifetime(until.since(now)) else { return };
+        let (Some(until), Some(lifetime)) = (slot.until, self.lifetime(slot)) else { return };
+        let (step, interval) = (self.shared.config.lease() / 8, self.shared.config.server.keep_alive_interval);
         let (mut due, mut missing) = (Vec::new(), Vec::new());
         for (position, held) in locked(&self.held).iter_mut() {
             let Some(address) = self.members[*position].address() else { continue };
             if held.missing {
                 missing.push(*position);
-            } else if held.lifetime.is_none_or(|(life, ends)| ends.since(now) < life / 2) {
+            } else if held.lifetime.is_none_or(|(life, ends)| Lifetimes::is_due(life, ends.since(now), step, interval)) {
                 held.lifetime = Some((lifetime, now + lifetime));
                 due.push((address.clone(), until));
             }
@@ -311,8 +329,9 @@ impl Worker {
     /// Adds an address again that the lease still covers; when too little of it is left, the next renewal does.
     async fn restore(&self, position: usize) {
         let member = &self.members[position];
-        let until = self.slot.borrow().until;
-        if until.is_some_and(|until| self.shared.lifetimes.lifetime(until.since(clock::now())).is_none()) {
+        let slot = *self.slot.borrow();
+        let until = slot.until;
+        if until.is_some() && self.lifetime(slot).is_none() {
             return;
         }
         match self.start_address(position, until).await {

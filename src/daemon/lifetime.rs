@@ -5,6 +5,8 @@ use std::time::Duration;
 
 /// The kernel counts whole seconds and removes an IPv4 address up to 0.25 s late (measured); this much is kept clear.
 const CLEARANCE: Duration = Duration::from_millis(300);
+/// A renewal may be this late through a lost heartbeat or a busy machine, besides the interval between heartbeats.
+const LATENESS: Duration = Duration::from_millis(250);
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Lifetimes for one lease time T.
@@ -21,6 +23,13 @@ impl Lifetimes {
     #[must_use]
     pub fn for_lease(longest: Duration) -> Self {
         if longest >= SECOND + CLEARANCE + Duration::from_millis(20) { Self::Exact } else { Self::Coarse }
+    }
+
+    /// Whether a lifetime of `life`, of which `left` is left, is to be renewed now, when the core tells of renewals every
+    /// `step` or a heartbeat `interval` later: at half of it, or earlier when it might end before there is another chance.
+    #[must_use]
+    pub fn is_due(life: Duration, left: Duration, step: Duration, interval: Duration) -> bool {
+        left < (life / 2).max(step + interval * 2 + LATENESS)
     }
 
     /// The lifetime to set when this much of the lease is left; `None` when too little is left to set any safely.
@@ -53,6 +62,16 @@ mod tests {
         assert_eq!(lifetimes.lifetime(ms(1468)), Some(ms(1000)));
         assert_eq!(lifetimes.lifetime(ms(1299)), None);
         assert_eq!(lifetimes.lifetime(ms(15_000)), Some(ms(14_000)));
+    }
+
+    #[test]
+    fn a_lifetime_is_renewed_at_half_or_before_the_next_chance_is_too_late() {
+        let due = |life, left, step, interval| Lifetimes::is_due(ms(life), ms(left), ms(step), ms(interval));
+        assert!(due(14_000, 6_999, 1_875, 100));
+        assert!(!due(14_000, 7_001, 1_875, 100));
+        // h = 500 ms, T = 1.5 s: every renewal is used.
+        assert!(due(1_000, 999, 188, 500));
+        assert!(!due(1_000, 700, 188, 100));
     }
 
     #[test]

@@ -24,6 +24,7 @@ use std::{
 
 use nix::{
     errno::Errno,
+    sys::resource::{Resource, getrlimit, setrlimit},
     sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, setsockopt, socket, sockopt},
 };
 use tokio::{
@@ -47,7 +48,7 @@ use crate::{
     config::{AuthFault, AuthKey, Finding, load_auth, this_node},
     control::{ControlError, Handler, LocalServer, RemoteServer},
     drivers::{DriverError, Drivers, Settings},
-    model::{BootId, Config, Event, NodeConfig, Order, Transport},
+    model::{Assignment, BootId, Config, Event, NodeConfig, Order, Transport},
     sys::{
         clock,
         notify::{Message, Notify},
@@ -57,6 +58,8 @@ use crate::{
 
 /// Events of the kernel that may wait for a group.
 const KERNEL_EVENTS: usize = 1024;
+/// Open files that are enough, whatever clients do.
+const DESCRIPTORS: u64 = 4096;
 /// Longest wait for a clean leave beyond the slowest stop.
 const LEAVE_GRACE: Duration = Duration::from_secs(5);
 
@@ -117,7 +120,10 @@ pub fn run(config: Arc<Config>, options: &RunOptions) -> Result<(), DaemonError>
     let authkey = Arc::new(load_auth(&config.server.auth_dir)?);
     let pid_file = PidFile::take(&config.server)?;
     let log = logs::start(&config.server.log, &config.server.service_name, &config.server.log_dir, &options.log)?;
-    let notify = Notify::from_environment().map_err(system("use the service manager's socket"))?;
+    let notify = Notify::from_environment().unwrap_or_else(|error| {
+        warn!("NOTIFY_SOCKET cannot be used, the service manager is told nothing: {error}");
+        Notify::default()
+    });
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("drcm")
@@ -139,8 +145,11 @@ async fn serve(config: Arc<Config>, node: NodeConfig, authkey: Arc<AuthKey>, not
     let mut terminate = signal(SignalKind::terminate()).map_err(system("handle SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("handle SIGINT"))?;
     let mut hang_up = signal(SignalKind::hangup()).map_err(system("handle SIGHUP"))?;
+    raise_descriptor_limit();
     warn_of_limits(&config, &node);
 
+    // Whatever may keep this node from starting comes first: from the cluster thread on, it is a member and acts as one.
+    let local = LocalServer::bind(&config.server.run_dir, &config.server.cluster_user, &config.server.cluster_group)?;
     let boot = BootId(u64::from_le_bytes(random()?));
     let remembered = state::longest_lease(&config.server.spool_dir);
     let core = Node::new(config.clone(), node.id, boot, Start { longest_lease: remembered }, clock::now());
@@ -183,7 +192,6 @@ async fn serve(config: Arc<Config>, node: NodeConfig, authkey: Arc<AuthKey>, not
         let status = status.clone();
         Box::pin(async move { status.answer(request).await })
     });
-    let local = LocalServer::bind(&config.server.run_dir, &config.server.cluster_user, &config.server.cluster_group)?;
     let clients = tokio::spawn(local.serve(handler.clone(), quitting.clone()));
     tokio::spawn(serve_nodes(config.clone(), node.clone(), authkey, handler, quitting));
     info!(
@@ -221,7 +229,7 @@ async fn serve(config: Arc<Config>, node: NodeConfig, authkey: Arc<AuthKey>, not
 /// Hands everything over, or stops it, before the process ends.
 async fn leave(config: &Config, mailbox: &Mailbox, noticed: &mut mpsc::Receiver<Notice>) {
     info!("leaving: stopping and handing over");
-    let slowest = config.resources.iter().map(|resource| resource.options.stop_timeout).max().unwrap_or_default();
+    let slowest = slowest_stop(config);
     if mailbox.post(Mail::Event(Event::Order(Order::Leave))).is_err() {
         return;
     }
@@ -235,11 +243,17 @@ async fn leave(config: &Config, mailbox: &Mailbox, noticed: &mut mpsc::Receiver<
     if timeout(slowest + LEAVE_GRACE, left).await.is_err() {
         error!(
             "not everything could be stopped in {} s: leaving all the same; what still runs here may be started elsewhere",
-            slowest.as_secs()
+            (slowest + LEAVE_GRACE).as_secs()
         );
     } else {
         info!("left the cluster");
     }
+}
+
+/// Groups stop side by side, the resources of each one after another.
+fn slowest_stop(config: &Config) -> Duration {
+    let stop_timeout = |assignment: &Assignment| config.resource(&assignment.resource).map(|resource| resource.options.stop_timeout);
+    config.groups.iter().map(|group| group.assignments.iter().filter_map(stop_timeout).sum()).max().unwrap_or_default()
 }
 
 /// Once every lease of an earlier, longer configuration has run out, the silence after the next start need not cover it.
@@ -276,10 +290,34 @@ fn random<const N: usize>() -> Result<[u8; N], DaemonError> {
     Ok(bytes)
 }
 
+/// Clients, children and probes of addresses need descriptors at the same time: clients must not be able to use up those that a
+/// take-over needs. Children get back the limit of a fresh login.
+fn raise_descriptor_limit() {
+    let raise = || {
+        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+        if soft >= DESCRIPTORS {
+            return Ok(soft);
+        }
+        // Only root may raise the hard limit.
+        if setrlimit(Resource::RLIMIT_NOFILE, DESCRIPTORS, hard.max(DESCRIPTORS)).is_err() {
+            setrlimit(Resource::RLIMIT_NOFILE, DESCRIPTORS.min(hard), hard)?;
+        }
+        getrlimit(Resource::RLIMIT_NOFILE).map(|(soft, _)| soft)
+    };
+    match raise() {
+        Ok(limit) if limit >= DESCRIPTORS => {}
+        Ok(limit) => warn!("only {limit} open files are allowed, which many clients at a time can use up: allow {DESCRIPTORS} (ulimit -n)"),
+        Err(errno) => warn!("cannot raise the limit of open files: {}", errno.desc()),
+    }
+}
+
 /// Keys that are understood, but whose work is not done yet, must not pass in silence.
 fn warn_of_limits(config: &Config, node: &NodeConfig) {
     for other in config.nodes.iter().filter(|other| other.transport == Transport::Tcp) {
         warn!("node {}: transport = tcp is not available in this version; its heartbeats go by UDP", other.name);
+    }
+    if config.server.cluster_user != "root" {
+        warn!("cluster_user = {}: this version does not change its user; it runs as the one who started it", config.server.cluster_user);
     }
     if !node.active {
         info!("node_is_active = 0: this node votes and runs nothing");
@@ -319,4 +357,23 @@ fn tell_manager(notify: &Notify, message: Message<'_>) {
 
 fn system(what: &'static str) -> impl Fn(io::Error) -> DaemonError {
     move |source| DaemonError::System { what, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leave_waits_for_stops_one_after_another() {
+        let node = |name: &str, lists: &str| {
+            format!("[CM_NODE]\nnodename = {name}\nhostname = {name}\nkeep_alive_ip = 10.0.0.{}\n{lists}\n", &name[1..])
+        };
+        let text = format!(
+            "[CM_SERVER]\nstop_timeout = 10\n[CM_SERVICES]\none, one, /bin/true\ntwo, two, /bin/true\nthree, three, /bin/true\n{}{}",
+            node("n1", "node_services = one, two"),
+            node("n2", "node_services = three\nnode_backup_services = n1:one, n1:two")
+        );
+        let config = crate::config::parse_cfg("test.cfg", &text).unwrap_or_else(|report| panic!("{report}")).config;
+        assert_eq!(slowest_stop(&config), Duration::from_secs(20));
+    }
 }

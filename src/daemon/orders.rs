@@ -1,11 +1,15 @@
 //! The orders of the core, one slot per group: the newest order is what counts, so nothing can pile up and the cluster
 //! thread never waits for an executor.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use tokio::sync::watch;
 
-use crate::model::{Action, Config, Generation, GroupId, NodeId, StopReason, Time};
+use super::lifetime::Lifetimes;
+use crate::{
+    model::{Action, Config, Generation, GroupId, NodeId, StopReason, Time},
+    sys::clock,
+};
 
 /// What a group is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,8 +31,30 @@ pub struct Slot {
     pub generation: Generation,
     /// End of the lease as last told; `None` without a lease.
     pub until: Option<Time>,
+    /// The longest lease that was left when the core told of it, since the start was ordered. Voters of another configuration
+    /// may grant far less than T.
+    pub longest_left: Duration,
+    /// How often the core told of it.
+    pub told: u32,
     /// Grows with each wish to announce the group's addresses again.
     pub announcements: u64,
+}
+
+/// Times a lease must have been told of before it is believed to be short: a single late look proves nothing.
+const TOLD_OFTEN: u32 = 3;
+
+impl Slot {
+    /// What address lifetimes the lease allows, given what the configuration promises.
+    #[must_use]
+    pub fn lifetimes(&self, promised: Lifetimes) -> Lifetimes {
+        if self.told >= TOLD_OFTEN { Lifetimes::for_lease(self.longest_left) } else { promised }
+    }
+
+    fn tell(&mut self, until: Time) {
+        self.until = Some(until);
+        self.longest_left = self.longest_left.max(until.since(clock::now()));
+        self.told = self.told.saturating_add(1);
+    }
 }
 
 /// The writing side, on the cluster thread.
@@ -41,7 +67,8 @@ impl Orders {
     /// Slots for every group that `me` is a candidate of, with their reading sides.
     #[must_use]
     pub fn new(config: &Config, me: NodeId) -> (Self, Vec<(GroupId, watch::Receiver<Slot>)>) {
-        let empty = Slot { order: Order::None, generation: Generation(0), until: None, announcements: 0 };
+        let empty =
+            Slot { order: Order::None, generation: Generation(0), until: None, longest_left: Duration::ZERO, told: 0, announcements: 0 };
         let mut slots = BTreeMap::new();
         let mut readers = Vec::new();
         for group in config.groups.iter().filter(|group| group.candidates.contains(&me)) {
@@ -56,12 +83,15 @@ impl Orders {
     pub fn give(&self, action: Action) {
         match action {
             Action::Start { group, generation, until } => self.change(group, |slot| {
-                *slot = Slot { order: Order::Up, generation, until, ..*slot };
+                *slot = Slot { order: Order::Up, generation, until: None, longest_left: Duration::ZERO, told: 0, ..*slot };
+                if let Some(until) = until {
+                    slot.tell(until);
+                }
             }),
             Action::Stop { group, generation, why } => self.change(group, |slot| {
                 *slot = Slot { order: Order::Down(why), generation, until: None, ..*slot };
             }),
-            Action::Extend { group, until } => self.change(group, |slot| slot.until = Some(until)),
+            Action::Extend { group, until } => self.change(group, |slot| slot.tell(until)),
             Action::Announce { group } => self.change(group, |slot| slot.announcements += 1),
             Action::CheckAlone => {}
         }

@@ -5,20 +5,21 @@
 //! that nobody else has them.
 
 mod announce;
+mod change;
 mod watch;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
+    future::pending,
     net::IpAddr,
+    panic::resume_unwind,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use nix::errno::Errno;
 use tokio::{
-    sync::{Notify, mpsc},
-    task::{AbortHandle, spawn_blocking},
+    sync::{self, Notify, mpsc},
+    task::AbortHandle,
     time::Instant,
 };
 
@@ -26,20 +27,16 @@ use super::{Condition, DriverError};
 use crate::{
     model::{Address, Time},
     sys::{
-        arp::{self, Announcer, Form},
-        clock,
-        netlink::{Changes, Held, Link, NewAddress, PrefixRoute, Requests},
+        SysError,
+        arp::{self, Announcer},
+        netlink::{Changes, Held, Link, Requests},
     },
 };
 
-/// The kernel may be this late in removing an address whose lifetime is over.
-const KERNEL_SLACK: Duration = Duration::from_millis(300);
-/// Addresses added before the first of them is announced.
-const CHUNK: usize = 64;
 /// Events waiting to be read.
 const EVENTS: usize = 4096;
 
-/// Something that happened to an address that was started and not stopped.
+/// Something that happened to a link, or to an address that was started and not stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AddressEvent {
     /// It is gone from its device: somebody deleted it, its lifetime ended, or the device went. Start it again to put it
@@ -50,12 +47,12 @@ pub enum AddressEvent {
         /// Its device.
         device: String,
     },
-    /// Its device lost its carrier, was switched off or removed.
+    /// A device, ours or not, lost its carrier, was switched off or removed.
     LinkDown {
         /// The device.
         device: String,
     },
-    /// Its device has its carrier back. The addresses on it are being announced again.
+    /// A device, ours or not, has its carrier back, or is new. The addresses of ours on it are being announced again.
     LinkUp {
         /// The device.
         device: String,
@@ -75,6 +72,8 @@ pub enum AddressEvent {
 #[derive(Clone)]
 pub struct Addresses {
     shared: Arc<Shared>,
+    /// Adding and removing go one after another.
+    turn: Arc<sync::Mutex<()>>,
     _tasks: Arc<Tasks>,
 }
 
@@ -88,7 +87,7 @@ impl Drop for Tasks {
 
 /// What calls and background tasks share.
 struct Shared {
-    requests: Mutex<Requests>,
+    requests: Requests,
     announcer: Announcer,
     /// Started and not stopped. Decides what is announced and watched, never what a probe says.
     wanted: Mutex<BTreeMap<Key, Wanted>>,
@@ -119,28 +118,6 @@ struct Wanted {
     step: usize,
 }
 
-/// An address about to be added.
-struct Plan<'a> {
-    address: &'a Address,
-    link: Link,
-    route: PrefixRoute,
-    until: Option<Time>,
-    valid: Option<u32>,
-}
-
-impl Plan<'_> {
-    fn order(&self) -> NewAddress<'_> {
-        NewAddress {
-            index: self.link.index,
-            ip: self.address.ip,
-            prefix: self.address.prefix,
-            label: self.address.interface.label.as_deref(),
-            valid: self.valid,
-            prefix_route: self.route,
-        }
-    }
-}
-
 /// What comes with adding an address.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Purpose {
@@ -159,20 +136,20 @@ impl Addresses {
     pub fn open() -> Result<(Self, mpsc::Receiver<AddressEvent>), DriverError> {
         let unable = |source| DriverError::System { what: "floating addresses cannot be managed".to_owned(), source };
         let changes = Changes::open().map_err(unable)?;
-        let mut requests = Requests::open().map_err(unable)?;
-        let links = requests.links().map_err(unable)?;
         let shared = Arc::new(Shared {
-            requests: Mutex::new(requests),
+            requests: Requests::open().map_err(unable)?,
             announcer: Announcer::open().map_err(unable)?,
             wanted: Mutex::default(),
             unpromoted: Mutex::default(),
             replan: Notify::new(),
         });
+        let turn = Arc::new(sync::Mutex::new(()));
+        let first = Arc::clone(&turn).try_lock_owned().expect("nobody else has it yet");
         let (sender, receiver) = mpsc::channel(EVENTS);
-        let watching = tokio::spawn(watch::watch(Arc::clone(&shared), changes, links, sender.clone()));
+        let watching = tokio::spawn(watch::watch(Arc::clone(&shared), changes, first, sender.clone()));
         let announcing = tokio::spawn(announce::announce(Arc::clone(&shared), sender));
         let tasks = Tasks(vec![watching.abort_handle(), announcing.abort_handle()]);
-        Ok((Self { shared, _tasks: Arc::new(tasks) }, receiver))
+        Ok((Self { shared, turn, _tasks: Arc::new(tasks) }, receiver))
     }
 
     /// Adds the address, or renews it when it is there, and announces it. Until `until`, the end of the lease, the kernel
@@ -186,14 +163,14 @@ impl Addresses {
 
     /// [`Addresses::start`] of many: one result for each, in order.
     pub async fn start_all(&self, addresses: Vec<(Address, Option<Time>)>) -> Vec<Result<(), DriverError>> {
-        self.blocking(move |shared| shared.add(&addresses, Purpose::Start)).await
+        self.changing(Arc::clone(&self.shared).add(addresses, Purpose::Start)).await
     }
 
     /// Renews the lifetime of addresses that are up. One result for each, in order. An address that this daemon did not
     /// start (an earlier life did) is watched and announced from now on like the others.
     pub async fn refresh(&self, addresses: Vec<(Address, Time)>) -> Vec<Result<(), DriverError>> {
-        let addresses: Vec<_> = addresses.into_iter().map(|(address, until)| (address, Some(until))).collect();
-        self.blocking(move |shared| shared.add(&addresses, Purpose::Renew)).await
+        let addresses = addresses.into_iter().map(|(address, until)| (address, Some(until))).collect();
+        self.changing(Arc::clone(&self.shared).add(addresses, Purpose::Renew)).await
     }
 
     /// Watches and announces an address that somebody else, such as a script, has added. Its lifetime stays as it is.
@@ -212,7 +189,7 @@ impl Addresses {
 
     /// [`Addresses::stop`] of many: one result for each, in order.
     pub async fn stop_all(&self, addresses: Vec<Address>) -> Vec<Result<(), DriverError>> {
-        self.blocking(move |shared| shared.remove(&addresses)).await
+        self.changing(Arc::clone(&self.shared).remove(addresses)).await
     }
 
     /// What the kernel says: up on its device with its prefix length and a carrier; partial when one of these is wrong.
@@ -230,12 +207,9 @@ impl Addresses {
     /// # Errors
     /// When the kernel cannot be asked.
     pub async fn probe_all(&self, addresses: Vec<Address>) -> Result<Vec<Condition>, DriverError> {
-        let look = self.blocking(move |shared| {
-            let mut requests = lock(&shared.requests);
-            let (links, held) = (requests.links()?, requests.addresses()?);
-            Ok(addresses.iter().map(|address| condition(address, &links, &held)).collect())
-        });
-        look.await.map_err(|source| DriverError::System { what: "cannot list addresses".to_owned(), source })
+        let look = self.shared.look().await;
+        let (links, held) = look.map_err(|source| DriverError::System { what: "cannot list addresses".to_owned(), source })?;
+        Ok(addresses.iter().map(|address| condition(address, &links, &held)).collect())
     }
 
     /// Announces addresses again, with a new burst. Those that were not started here are left alone.
@@ -256,7 +230,7 @@ impl Addresses {
     /// # Errors
     /// The device is missing, down or without carrier; the kernel cannot be asked.
     pub async fn check_link(&self, address: &Address) -> Result<(), DriverError> {
-        self.link_of(address.clone()).await.map(drop)
+        self.shared.usable_link(address).await.map(drop)
     }
 
     /// Asks the link whether anybody else has the address, for at most `wait`: the MAC of whoever says so.
@@ -264,7 +238,7 @@ impl Addresses {
     /// # Errors
     /// The device is missing, down or without carrier; the kernel refuses the question.
     pub async fn claimed_by_other(&self, address: &Address, wait: Duration) -> Result<Option<String>, DriverError> {
-        let link = self.link_of(address.clone()).await?;
+        let link = self.shared.usable_link(address).await?;
         let claimed = arp::claimed(&link, address.ip, wait)
             .await
             .map_err(|source| DriverError::System { what: format!("cannot ask who has {}", address.ip), source })?;
@@ -276,275 +250,36 @@ impl Addresses {
     /// # Errors
     /// When the kernel cannot be asked.
     pub async fn device_of(&self, ip: IpAddr) -> Result<Option<String>, DriverError> {
-        let look = self.blocking(move |shared| {
-            let mut requests = lock(&shared.requests);
-            let index = requests.addresses()?.into_iter().find(|held| held.ip == ip).map(|held| held.index);
-            let links = requests.links()?;
-            Ok(links.into_iter().find(|link| Some(link.index) == index).map(|link| link.name))
+        let look = self.shared.look().await;
+        let (links, held) = look.map_err(|source| DriverError::System { what: format!("cannot find the device of {ip}"), source })?;
+        let index = held.iter().find(|held| held.ip == ip).map(|held| held.index);
+        Ok(links.into_iter().find(|link| Some(link.index) == index).map(|link| link.name))
+    }
+
+    /// Does work that changes something, one after another. Work that nobody waits for any more is not begun; once begun it
+    /// goes on to its end, and the next waits for that. So a start that was cancelled is over when the stop that followed it
+    /// begins, and has taken back what it had to.
+    async fn changing<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
+        let turn = Arc::clone(&self.turn).lock_owned().await;
+        let done = tokio::spawn(async move {
+            let _turn = turn;
+            work.await
         });
-        look.await.map_err(|source: crate::sys::SysError| DriverError::System { what: format!("cannot find the device of {ip}"), source })
-    }
-
-    async fn link_of(&self, address: Address) -> Result<Link, DriverError> {
-        self.blocking(move |shared| usable_link(&mut lock(&shared.requests), &address)).await
-    }
-
-    /// Kernel calls wait for the kernel's configuration lock: not on a thread that serves others.
-    async fn blocking<T: Send + 'static>(&self, work: impl FnOnce(&Shared) -> T + Send + 'static) -> T {
-        let shared = Arc::clone(&self.shared);
-        spawn_blocking(move || work(&shared)).await.expect("the work neither panics nor is it aborted")
+        match done.await {
+            Ok(result) => result,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => resume_unwind(panic),
+                // The runtime is being shut down, with whoever waits here.
+                Err(_) => pending().await,
+            },
+        }
     }
 }
 
 impl Shared {
-    fn add(&self, addresses: &[(Address, Option<Time>)], purpose: Purpose) -> Vec<Result<(), DriverError>> {
-        let mut results = Vec::with_capacity(addresses.len());
-        let mut links: BTreeMap<&str, Option<Link>> = BTreeMap::new();
-        for chunk in addresses.chunks(CHUNK) {
-            let mut requests = lock(&self.requests);
-            // Who makes the route of an IPv6 subnet depends on what else is there.
-            let held = if chunk.iter().any(|(address, _)| address.ip.is_ipv6()) { requests.addresses() } else { Ok(Vec::new()) };
-            let held = match held {
-                Ok(held) => held,
-                Err(error) => {
-                    results.extend(chunk.iter().map(|(address, _)| Err(unasked(address, &error))));
-                    continue;
-                }
-            };
-            let plans: Vec<Result<Plan<'_>, DriverError>> = chunk
-                .iter()
-                .map(|(address, until)| {
-                    let device = address.interface.device.as_str();
-                    if !links.contains_key(device) {
-                        links.insert(device, requests.link(device).map_err(|error| unasked(address, &error))?);
-                        if address.ip.is_ipv4() {
-                            self.promote_secondaries(device);
-                        }
-                    }
-                    let link = links.get(device).cloned().flatten();
-                    let link = match purpose {
-                        Purpose::Start => usable(address, link)?,
-                        Purpose::Renew => existing(address, link)?,
-                    };
-                    clear_other_prefix(&mut requests, address, &link, &held);
-                    let route = self.prefix_route(address, &link, &held);
-                    Ok(Plan { address, link, route, until: *until, valid: None })
-                })
-                .collect();
-            results.extend(self.add_planned(&mut requests, plans, purpose));
-        }
-        self.replan.notify_one();
-        results
-    }
-
-    /// Adds, announces, and takes back what took so long that its lease is over.
-    fn add_planned(
-        &self,
-        requests: &mut Requests,
-        plans: Vec<Result<Plan<'_>, DriverError>>,
-        purpose: Purpose,
-    ) -> Vec<Result<(), DriverError>> {
-        // The lease is looked at here, right before the kernel is told, not when the order was given.
-        let now = clock::now();
-        let plans: Vec<Result<Plan<'_>, DriverError>> = plans
-            .into_iter()
-            .map(|plan| {
-                let mut plan = plan?;
-                if let Some(until) = plan.until {
-                    if until <= now {
-                        return Err(lease_over(plan.address));
-                    }
-                    plan.valid = Some(valid_seconds(until.since(now)));
-                }
-                self.want(Key::of(plan.address), plan.until, purpose, 1);
-                Ok(plan)
-            })
-            .collect();
-        let added = requests.add(&plans.iter().flatten().map(Plan::order).collect::<Vec<_>>());
-        let mut answers = added.as_deref().unwrap_or_default().iter();
-        plans
-            .into_iter()
-            .map(|plan| {
-                let plan = plan?;
-                let refusal = match (&added, answers.next()) {
-                    (Ok(_), Some(Ok(()))) => return self.added(requests, &plan, purpose),
-                    (Ok(_), Some(Err(errno))) => refused(plan.address, "add it to", *errno),
-                    (Ok(_), None) => unasked(plan.address, &"the kernel did not answer"),
-                    (Err(error), _) => unasked(plan.address, error),
-                };
-                if purpose == Purpose::Start {
-                    self.forget(plan.address);
-                }
-                Err(refusal)
-            })
-            .collect()
-    }
-
-    /// The kernel has it.
-    fn added(&self, requests: &mut Requests, plan: &Plan<'_>, purpose: Purpose) -> Result<(), DriverError> {
-        let Plan { address, link, until, .. } = plan;
-        if until.is_some_and(|until| until <= clock::now()) {
-            // We were held up between looking at the clock and the kernel's doing. It would remove the address by itself a
-            // second later; another node may have it now.
-            self.forget(address);
-            let _ = requests.remove(&[(link.index, address.ip, address.prefix)]);
-            return Err(lease_over(address));
-        }
-        if purpose == Purpose::Start
-            && let Err(error) = self.announcer.announce(link, address.ip, Form::Request, announce::role(&link.name, address.ip))
-        {
-            tracing::debug!("{} not announced at once on {}: {error}", address.ip, link.name);
-        }
-        Ok(())
-    }
-
-    fn remove(&self, addresses: &[Address]) -> Vec<Result<(), DriverError>> {
-        let mut requests = lock(&self.requests);
-        let mut links: BTreeMap<&str, Option<Link>> = BTreeMap::new();
-        let mut results = Vec::with_capacity(addresses.len());
-        let mut waiting: Vec<(usize, &Address, u32)> = Vec::new();
-        for (position, address) in addresses.iter().enumerate() {
-            self.forget(address);
-            let device = address.interface.device.as_str();
-            let link = match links.get(device) {
-                Some(link) => Ok(link.clone()),
-                None => requests.link(device),
-            };
-            results.push(match link {
-                Err(error) => Err(unasked(address, &error)),
-                Ok(link) => {
-                    if let Some(link) = &link {
-                        waiting.push((position, address, link.index));
-                    }
-                    links.insert(device, link);
-                    Ok(())
-                }
-            });
-        }
-        // Once more for each that was there: it may be there with another prefix length too. The bound is for the case that
-        // somebody adds as fast as we remove.
-        for _ in 0..8 {
-            if waiting.is_empty() {
-                break;
-            }
-            let orders: Vec<_> = waiting.iter().map(|(_, address, index)| (*index, address.ip, address.prefix)).collect();
-            let answers = match requests.remove(&orders) {
-                Ok(answers) => answers,
-                Err(error) => {
-                    for (position, address, _) in waiting.drain(..) {
-                        results[position] = Err(unasked(address, &error));
-                    }
-                    break;
-                }
-            };
-            let mut answers = answers.into_iter();
-            waiting.retain(|(position, address, _)| match answers.next() {
-                Some(Ok(())) => true,
-                Some(Err(Errno::EADDRNOTAVAIL | Errno::ENODEV | Errno::ENXIO)) => false,
-                Some(Err(errno)) => {
-                    results[*position] = Err(refused(address, "remove it from", errno));
-                    false
-                }
-                None => {
-                    results[*position] = Err(unasked(address, &"the kernel did not answer"));
-                    false
-                }
-            });
-        }
-        for (position, address, _) in waiting {
-            results[position] = Err(refused(address, "remove it from", Errno::EBUSY));
-        }
-        if addresses.iter().any(|address| address.ip.is_ipv6()) {
-            remove_other_prefixes(&mut requests, addresses, &links, &mut results);
-        }
-        results
-    }
-
-    fn want(&self, key: Key, until: Option<Time>, purpose: Purpose, step: usize) {
-        let mut wanted = lock(&self.wanted);
-        let now = Instant::now();
-        match (wanted.get_mut(&key), purpose) {
-            (Some(wanted), Purpose::Renew) => wanted.until = until,
-            (_, Purpose::Start) => {
-                wanted.insert(key, Wanted { until, next: now + announce::pause_before(step), step });
-            }
-            (None, Purpose::Renew) => {
-                let step = announce::SETTLED;
-                wanted.insert(key, Wanted { until, next: now + announce::pause_before(step), step });
-            }
-        }
-    }
-
-    fn forget(&self, address: &Address) {
-        lock(&self.wanted).remove(&Key::of(address));
-    }
-
-    /// The route to an IPv6 subnet is shared by all addresses in it, and takes over the lifetime of the one that was touched
-    /// last. When somebody else's address is there, ours must leave the route alone, or it would expire under the other.
-    fn prefix_route(&self, address: &Address, link: &Link, held: &[Held]) -> PrefixRoute {
-        let wanted = lock(&self.wanted);
-        let other = held.iter().any(|held| {
-            held.index == link.index
-                && held.ip != address.ip
-                && held.prefix == address.prefix
-                && same_subnet(held.ip, address.ip, address.prefix)
-                && !held.ours
-                && !wanted.contains_key(&Key { device: link.name.clone(), ip: held.ip })
-        });
-        if other { PrefixRoute::Left } else { PrefixRoute::Made }
-    }
-
-    /// Without this the kernel, when it removes the first address of a subnet, removes all others of that subnet with it;
-    /// and the first may be ours. systemd sets it on every machine; elsewhere we do.
-    fn promote_secondaries(&self, device: &str) {
-        let path = format!("/proc/sys/net/ipv4/conf/{device}/promote_secondaries");
-        if fs::read_to_string(&path).is_ok_and(|text| text.trim() == "0")
-            && let Err(error) = fs::write(&path, "1")
-            && lock(&self.unpromoted).insert(device.to_owned())
-        {
-            tracing::warn!(
-                "cannot set {path} to 1 ({error}): when the first address of a subnet is removed from {device}, the kernel removes the others \
-                 of that subnet too, and they are put back one by one; set it with sysctl"
-            );
-        }
-    }
-}
-
-/// An IPv6 address is on a device once; with another prefix length it would be kept as it is.
-fn clear_other_prefix(requests: &mut Requests, address: &Address, link: &Link, held: &[Held]) {
-    let wrong =
-        held.iter().find(|held| held.index == link.index && held.ip == address.ip && held.ip.is_ipv6() && held.prefix != address.prefix);
-    if let Some(wrong) = wrong {
-        let _ = requests.remove(&[(wrong.index, wrong.ip, wrong.prefix)]);
-    }
-}
-
-/// IPv6 addresses are removed by prefix length too; look for those that have another one.
-fn remove_other_prefixes(
-    requests: &mut Requests,
-    addresses: &[Address],
-    links: &BTreeMap<&str, Option<Link>>,
-    results: &mut [Result<(), DriverError>],
-) {
-    let held = match requests.addresses() {
-        Ok(held) => held,
-        Err(error) => {
-            for (address, result) in addresses.iter().zip(results).filter(|(address, result)| address.ip.is_ipv6() && result.is_ok()) {
-                *result = Err(unasked(address, &error));
-            }
-            return;
-        }
-    };
-    for (address, result) in addresses.iter().zip(results).filter(|(address, _)| address.ip.is_ipv6()) {
-        let Some(Some(link)) = links.get(address.interface.device.as_str()) else { continue };
-        for left in held.iter().filter(|held| held.index == link.index && held.ip == address.ip) {
-            let removed = requests.remove(&[(left.index, left.ip, left.prefix)]);
-            if let Ok([Err(errno)]) = removed.as_deref()
-                && *errno != Errno::EADDRNOTAVAIL
-            {
-                *result = Err(refused(address, "remove it from", *errno));
-            }
-        }
+    /// Every device, and every address.
+    async fn look(&self) -> Result<(Vec<Link>, Vec<Held>), SysError> {
+        Ok((self.requests.links().await?, self.requests.addresses().await?))
     }
 }
 
@@ -560,56 +295,6 @@ fn condition(address: &Address, links: &[Link], held: &[Held]) -> Condition {
     }
 }
 
-fn usable_link(requests: &mut Requests, address: &Address) -> Result<Link, DriverError> {
-    let link = requests.link(&address.interface.device).map_err(|error| unasked(address, &error))?;
-    usable(address, link)
-}
-
-fn existing(address: &Address, link: Option<Link>) -> Result<Link, DriverError> {
-    link.ok_or_else(|| DriverError::NoDevice { ip: address.ip, device: address.interface.device.clone() })
-}
-
-fn usable(address: &Address, link: Option<Link>) -> Result<Link, DriverError> {
-    let (ip, device) = (address.ip, address.interface.device.clone());
-    let link = existing(address, link)?;
-    if !link.is_up() {
-        Err(DriverError::DeviceDown { ip, device })
-    } else if !link.has_carrier() {
-        Err(DriverError::NoCarrier { ip, device })
-    } else {
-        Ok(link)
-    }
-}
-
-/// Whole seconds that end before the lease does, but at least one: the kernel knows nothing shorter.
-fn valid_seconds(remaining: Duration) -> u32 {
-    u32::try_from(remaining.saturating_sub(KERNEL_SLACK).as_secs()).unwrap_or(u32::MAX - 1).max(1)
-}
-
-fn same_subnet(one: IpAddr, other: IpAddr, prefix: u8) -> bool {
-    match (one, other) {
-        (IpAddr::V4(one), IpAddr::V4(other)) => {
-            (u32::from(one) ^ u32::from(other)).checked_shr(32_u32.saturating_sub(u32::from(prefix))).unwrap_or(0) == 0
-        }
-        (IpAddr::V6(one), IpAddr::V6(other)) => {
-            (u128::from(one) ^ u128::from(other)).checked_shr(128_u32.saturating_sub(u32::from(prefix))).unwrap_or(0) == 0
-        }
-        _ => false,
-    }
-}
-
-fn unasked(address: &Address, why: &dyn ToString) -> DriverError {
-    DriverError::Unasked { ip: address.ip, device: address.interface.device.clone(), why: why.to_string() }
-}
-
-fn refused(address: &Address, doing: &'static str, errno: Errno) -> DriverError {
-    DriverError::Address { ip: address.ip, device: address.interface.device.clone(), doing, errno }
-}
-
-fn lease_over(address: &Address) -> DriverError {
-    DriverError::LeaseOver { ip: address.ip, device: address.interface.device.clone() }
-}
-
 fn one(results: Vec<Result<(), DriverError>>) -> Result<(), DriverError> {
     results.into_iter().collect()
 }
@@ -617,28 +302,4 @@ fn one(results: Vec<Result<(), DriverError>>) -> Result<(), DriverError> {
 /// None of what is behind our locks is left half done by a panic; and a panic ends the process.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_kernel_lets_go_before_the_lease_does() {
-        for (milliseconds, seconds) in [(1, 1), (1299, 1), (1300, 1), (2299, 1), (2300, 2), (30_000, 29)] {
-            assert_eq!(valid_seconds(Duration::from_millis(milliseconds)), seconds, "{milliseconds} ms");
-        }
-    }
-
-    #[test]
-    fn subnets() {
-        let same = |one: &str, other: &str, prefix| same_subnet(one.parse().unwrap(), other.parse().unwrap(), prefix);
-        assert!(same("10.0.0.1", "10.0.0.254", 24));
-        assert!(!same("10.0.0.1", "10.0.1.1", 24));
-        assert!(same("10.0.0.1", "192.168.0.1", 0));
-        assert!(!same("10.0.0.1", "10.0.0.2", 32));
-        assert!(same("fd00::1", "fd00::2", 64));
-        assert!(!same("fd00::1", "fd00:0:0:1::1", 64));
-        assert!(!same("fd00::1", "10.0.0.1", 0));
-    }
 }

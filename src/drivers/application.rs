@@ -1,9 +1,9 @@
 //! Applications of users: shell text run in the user's login environment, supervised while it stays in the foreground, and
 //! stopped down to its last process.
 //!
-//! Every process of an application carries `DRCM_APPLICATION=home:nickname` in its environment, so that what went into
-//! the background is found as well, also by a daemon that was started after it. A process that wipes its environment and
-//! leaves both its session and its parents is not.
+//! Every process of an application carries `DRCM_APPLICATION=node:home:nickname` in its environment, so that what went into
+//! the background is found as well, also by a daemon that was started after it; and so is what shares a session with such a
+//! process or descends from it. A process that wiped its environment and has no such relative is not.
 
 use std::{
     collections::BTreeMap,
@@ -118,7 +118,7 @@ impl Applications {
     pub async fn stop(&self, application: &Application, assignment: &Assignment, limit: Duration) -> Result<(), DriverError> {
         let title = title(assignment, "stop");
         let ran = self.runs(assignment).await?;
-        let knew = self.lives().contains_key(assignment);
+        let knew = self.lives().get(assignment).is_some_and(|life| !matches!(*life.borrow(), Life::Failed(_)));
         // Also when nothing of ours seems to run: a start program may have handed over to something without our mark.
         let by_program = match self.program(application, assignment, &application.stop, &title).await {
             Ok(program) => match program.run(limit).await {
@@ -187,6 +187,8 @@ impl Applications {
 
     /// Waits for a program in the foreground, in the background.
     fn supervise(&self, assignment: &Assignment, mut running: Running) {
+        // It stays when the daemon goes, if it is to be kept; if not, it is stopped before.
+        running.let_go();
         let (sender, receiver) = watch::channel(Life::Runs(running.pid()));
         self.lives().insert(assignment.clone(), receiver);
         let assignment = assignment.clone();
@@ -251,7 +253,7 @@ impl Applications {
 
     /// Its processes. A look at /proc can hang on a process that hangs, so it is given up after a while.
     async fn processes(&self, assignment: &Assignment) -> Result<Vec<Found>, DriverError> {
-        let mark = format!("{MARK}={}", mark(assignment));
+        let mark = format!("{MARK}={}", self.mark(assignment));
         let look = timeout(LOOK_UP, spawn_blocking(move || process::marked(&mark)));
         match look.await {
             Ok(found) => found.expect("the work neither panics nor is it aborted").map_err(|source| DriverError::File {
@@ -274,7 +276,7 @@ impl Applications {
             return Err(DriverError::NoScript { title, path: shell.clone() });
         }
         let mut environment = environment(&login.user);
-        environment.push((MARK.into(), mark(assignment).into()));
+        environment.push((MARK.into(), self.mark(assignment).into()));
         Ok(Program {
             program: shell.clone(),
             arguments: vec!["-l".into(), "-c".into(), self.shell_text(text)],
@@ -301,6 +303,11 @@ impl Applications {
         whole
     }
 
+    /// The same nickname may run for two homes on one node, and several nodes may share a machine in a laboratory.
+    fn mark(&self, assignment: &Assignment) -> String {
+        format!("{}:{}:{}", self.settings.nodename, assignment.home, assignment.resource.nickname)
+    }
+
     fn unstarted(&self, title: &str, source: SysError) -> DriverError {
         match source {
             SysError::Run { program, source } => DriverError::File { doing: "run", path: program, source },
@@ -315,11 +322,6 @@ impl Applications {
 
 fn title(assignment: &Assignment, action: &str) -> String {
     format!("{} {action}", assignment.resource)
-}
-
-/// The same nickname may run for two homes on one node.
-fn mark(assignment: &Assignment) -> String {
-    format!("{}:{}", assignment.home, assignment.resource.nickname)
 }
 
 fn hangs(call: &'static str) -> DriverError {

@@ -1,21 +1,25 @@
 //! Crontabs: a template copied into cron's directory, whole or not at all.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File, FileTimes, OpenOptions},
     io::{self, Read, Write},
     os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
     time::SystemTime,
 };
 
 use nix::{libc, unistd};
 use tokio::task::spawn_blocking;
 
-use super::{Condition, DriverError};
+use super::{Condition, DriverError, turn::Turn};
 use crate::model::Crontab;
 
 /// A crontab larger than this is a mistake in the configuration.
 const LIMIT: u64 = 4 << 20;
+/// Who may change a crontab now; one entry for each that is configured.
+static TURNS: Mutex<BTreeMap<PathBuf, Turn>> = Mutex::new(BTreeMap::new());
 /// cron looks again at its directories when this file is newer.
 const SYSTEM_CRONTAB: &str = "/etc/crontab";
 
@@ -25,8 +29,8 @@ const SYSTEM_CRONTAB: &str = "/etc/crontab";
 /// # Errors
 /// The template cannot be read, or the directory not be written.
 pub async fn start(crontab: &Crontab) -> Result<(), DriverError> {
-    let crontab = crontab.clone();
-    blocking(move || install(&crontab)).await
+    let (crontab, target) = (crontab.clone(), installed(crontab)?);
+    turn(target).take(move || install(&crontab)).await
 }
 
 /// Removes the copy; succeeds when there is none.
@@ -34,8 +38,8 @@ pub async fn start(crontab: &Crontab) -> Result<(), DriverError> {
 /// # Errors
 /// It is there and cannot be removed.
 pub async fn stop(crontab: &Crontab) -> Result<(), DriverError> {
-    let crontab = crontab.clone();
-    blocking(move || remove(&crontab)).await
+    let (crontab, target) = (crontab.clone(), installed(crontab)?);
+    turn(target).take(move || remove(&crontab)).await
 }
 
 /// Up when the copy is what the template says, with the right owner and mode; partial when it differs; down when there is
@@ -45,7 +49,7 @@ pub async fn stop(crontab: &Crontab) -> Result<(), DriverError> {
 /// Either file cannot be read.
 pub async fn probe(crontab: &Crontab) -> Result<Condition, DriverError> {
     let crontab = crontab.clone();
-    blocking(move || compare(&crontab)).await
+    spawn_blocking(move || compare(&crontab)).await.expect("the work neither panics nor is it aborted")
 }
 
 /// Why cron would silently ignore a file of this name, if it would: names in cron's directories are letters, digits, `_` and
@@ -164,8 +168,8 @@ fn at(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DriverError
     move |source| DriverError::File { doing, path, source }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    spawn_blocking(work).await.expect("the work neither panics nor is it aborted")
+fn turn(target: PathBuf) -> Turn {
+    TURNS.lock().unwrap_or_else(PoisonError::into_inner).entry(target).or_default().clone()
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ pub mod application;
 pub mod crontab;
 mod error;
 pub mod script;
+mod turn;
 
 use std::{path::PathBuf, time::Duration};
 

@@ -155,7 +155,7 @@ fn arguments(spec: &Spec, verb: Verb) -> (Vec<OsString>, &'static str) {
 /// The table cannot be read.
 pub fn mounted(file_system: &FileSystem) -> Result<Condition, DriverError> {
     use std::io::Read;
-    let path = Path::new("/proc/self/mountinfo");
+    let path = Path::new("/proc/thread-self/mountinfo");
     let mut table = Vec::new();
     let read = fs::File::open(path).and_then(|file| file.take(MOUNTS_LIMIT).read_to_end(&mut table));
     read.map_err(|source| DriverError::File { doing: "read", path: path.to_owned(), source })?;
@@ -165,14 +165,14 @@ pub fn mounted(file_system: &FileSystem) -> Result<Condition, DriverError> {
 /// The last mount on a target hides those before it: it decides.
 fn look_up(table: &[u8], file_system: &FileSystem) -> Condition {
     let target = without_trailing_slashes(file_system.target.as_os_str().as_bytes());
-    let source = without_trailing_slashes(file_system.source.as_bytes());
+    let source = share(file_system.source.as_bytes());
     let mut condition = Condition::Down;
     for line in table.split(|byte| *byte == b'\n') {
         let words: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
         let Some(separator) = words.iter().position(|word| *word == b"-") else { continue };
         let (Some(at), Some(from)) = (words.get(4), words.get(separator + 2)) else { continue };
         if unescape(at) == target {
-            condition = if without_trailing_slashes(&unescape(from)) == source { Condition::Up } else { Condition::Partial };
+            condition = if share(&unescape(from)) == source { Condition::Up } else { Condition::Partial };
         }
     }
     condition
@@ -189,6 +189,12 @@ fn unescape(word: &[u8]) -> Vec<u8> {
         rest = if value.is_some() { &tail[3..] } else { tail };
     }
     plain
+}
+
+/// A source without what does not matter: `/host/share/` is written for `//host/share` in old configurations.
+fn share(source: &[u8]) -> &[u8] {
+    let source = without_trailing_slashes(source);
+    if source.starts_with(b"//") { &source[1..] } else { source }
 }
 
 fn without_trailing_slashes(path: &[u8]) -> &[u8] {
@@ -249,9 +255,38 @@ mod tests {
         assert_eq!(ask("192.168.122.1:/dat", "/data"), Condition::Partial);
         assert_eq!(ask("192.168.122.1:/data", "/dat"), Condition::Down);
         assert_eq!(ask("//host/users/web", "/home/users/the web"), Condition::Up);
+        assert_eq!(ask("/host/users/web", "/home/users/the web"), Condition::Up);
         assert_eq!(ask("one", "/twice"), Condition::Partial);
         assert_eq!(ask("two", "/twice"), Condition::Up);
         assert_eq!(ask("/dev/vda1", "/"), Condition::Up);
+    }
+
+    fn prefixed(sudo_command: &str) -> (PathBuf, Vec<OsString>) {
+        let directory = PathBuf::from("/tmp");
+        let settings = Settings {
+            nodename: "cmnode1".into(),
+            log_dir: directory.clone(),
+            run_dir: directory.clone(),
+            spool_dir: directory.clone(),
+            auth_dir: directory.clone(),
+            resource_dir: directory,
+            bash_shell: "/bin/bash".into(),
+            bash_rc_file: None,
+            sudo_command: sudo_command.into(),
+            umask: 0o022,
+            max_log_size: 1,
+        };
+        let environment = [("PATH".into(), "/bin".into()), ("DRCM_NODENAME".into(), "it's".into())];
+        Scripts::new(settings).with_prefix(Path::new("/etc/x.sh"), &["a b".into(), "start".into()], &environment)
+    }
+
+    #[test]
+    fn without_root_the_prefix_runs_the_script() {
+        let (program, words) = prefixed("/usr/bin/sudo su root -c");
+        assert_eq!(program, Path::new("/usr/bin/sudo"));
+        assert_eq!(words, ["su", "root", "-c", "'env' 'DRCM_NODENAME=it'\\''s' '/etc/x.sh' 'a b' 'start'"]);
+        let (_, words) = prefixed("/usr/bin/sudo -n");
+        assert_eq!(words, ["-n", "env", "DRCM_NODENAME=it's", "/etc/x.sh", "a b", "start"]);
     }
 
     #[test]

@@ -94,6 +94,14 @@ pub enum LabError {
         /// The end of its standard error.
         said: String,
     },
+    /// The law was broken.
+    #[error("the address was on two nodes at once ({times} times, first on {}): this is a fault of drcm, please report it", nodes.join(" and "))]
+    TwoOwners {
+        /// Where it was.
+        nodes: Vec<String>,
+        /// How often it was seen so.
+        times: usize,
+    },
     /// SIGINT, SIGTERM or SIGHUP came.
     #[error("interrupted")]
     Interrupted,

@@ -26,6 +26,8 @@ const COMMAND_LIMIT: Duration = Duration::from_secs(20);
 pub struct LabNode {
     name: String,
     daemon: Option<Child>,
+    /// Told to end: its end is no surprise.
+    told: bool,
     // After the daemon, which it outlives.
     namespace: Namespace,
     binary: PathBuf,
@@ -56,7 +58,7 @@ impl LabNode {
             .run(move || furnish(&host, &path, &private))?
             .map_err(|errno| LabError::system(format!("mounting the directories of {}", plan.name), errno))?;
         let config = directory.path().join("cm.cfg");
-        Ok(Self { name: plan.name.clone(), daemon: None, namespace, binary: binary.to_owned(), config, home })
+        Ok(Self { name: plan.name.clone(), daemon: None, told: false, namespace, binary: binary.to_owned(), config, home })
     }
 
     /// `nodename`.
@@ -113,7 +115,7 @@ impl LabNode {
             .namespace
             .run(move || command.spawn())?
             .map_err(|error| LabError::system(format!("starting the daemon of {}", self.name), error))?;
-        self.daemon = Some(child);
+        (self.daemon, self.told) = (Some(child), false);
         Ok(())
     }
 
@@ -121,7 +123,8 @@ impl LabNode {
     ///
     /// # Errors
     /// [`LabError::System`], when no daemon runs.
-    pub fn signal(&self, signal: Signal) -> Result<(), LabError> {
+    pub fn signal(&mut self, signal: Signal) -> Result<(), LabError> {
+        self.told |= matches!(signal, Signal::SIGTERM | Signal::SIGINT | Signal::SIGKILL);
         let failed = |errno: Errno| LabError::system(format!("sending {signal} to the daemon of {}", self.name), errno);
         kill(self.pid().ok_or_else(|| failed(Errno::ESRCH))?, signal).map_err(failed)
     }
@@ -163,12 +166,16 @@ impl LabNode {
         }
     }
 
-    /// Fails when the daemon was started and has ended by itself.
+    /// Fails when the daemon was started and has ended without being told to.
     ///
     /// # Errors
     /// [`LabError::Ended`].
     pub fn check(&mut self) -> Result<(), LabError> {
         match self.daemon.as_mut().map(Child::try_wait) {
+            Some(Ok(Some(_))) if self.told => {
+                self.daemon = None;
+                Ok(())
+            }
             Some(Ok(Some(status))) => {
                 self.daemon = None;
                 Err(LabError::Ended { node: self.name.clone(), status, said: self.last_words() })

@@ -44,7 +44,7 @@ pub struct NodeState {
     pub eligible: bool,
     /// Has left cleanly and holds nothing: forget me at once.
     pub left: bool,
-    /// In two-way touch with a majority of voters.
+    /// In two-way touch with a majority of voters and past its start-up silence: it would ask for what it may run.
     pub quorate: bool,
     /// In standby by the operator's order.
     pub standby: bool,

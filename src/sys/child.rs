@@ -100,12 +100,31 @@ impl Finished {
     }
 }
 
-/// A child that runs. Dropping it leaves it running; it is reaped all the same.
+/// A child that runs. Dropping it kills it and its process group: whoever stops waiting for a program has changed its mind,
+/// and what the program would still do must not get in the way of what is done next.
 #[derive(Debug)]
 pub struct Running {
     child: Child,
     pid: Pid,
     output: output::Section,
+    bond: Bond,
+}
+
+/// What becomes of a child that is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Bond {
+    /// It is killed.
+    Tied,
+    /// It runs on, or has ended already.
+    Loose,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.bond == Bond::Tied {
+            self.kill(Signal::SIGKILL);
+        }
+    }
 }
 
 impl Program {
@@ -118,10 +137,8 @@ impl Program {
         let (sender, receiver) = oneshot::channel();
         // Forking waits until the child has executed its program. A disk that hangs must hold up a spare thread, not us.
         tokio::task::spawn_blocking(move || {
-            if let Err(Ok(late)) = sender.send(self.spawn_here()) {
-                // Whoever asked has given up: a program that starts after all would be one that nobody knows of.
-                late.kill(Signal::SIGKILL);
-            }
+            // When whoever asked has given up, the child comes back in an error and is dropped here, which kills it.
+            drop(sender.send(self.spawn_here()));
         });
         match time::timeout(SPAWN_LIMIT, receiver).await {
             Ok(Ok(result)) => result,
@@ -144,7 +161,7 @@ impl Program {
         let child = command.spawn().map_err(|source| SysError::Run { program: self.program, source })?;
         // A child that has not been waited for has a pid.
         let pid = Pid::from_raw(child.id().and_then(|pid| i32::try_from(pid).ok()).expect("a child not yet waited for has a pid"));
-        Ok(Running { child, pid, output })
+        Ok(Running { child, pid, output, bond: Bond::Tied })
     }
 
     /// Starts it and waits for it, at most for `limit`; then its whole process group gets TERM, and after a grace KILL.
@@ -161,6 +178,11 @@ impl Running {
     #[must_use]
     pub fn pid(&self) -> i32 {
         self.pid.as_raw()
+    }
+
+    /// Lets it run on when this is dropped; it is reaped all the same.
+    pub fn let_go(&mut self) {
+        self.bond = Bond::Loose;
     }
 
     /// Waits until it ends by itself. May be cancelled and called again.
@@ -198,6 +220,7 @@ impl Running {
     }
 
     fn finished(&mut self, end: End) -> Finished {
+        self.bond = Bond::Loose;
         Finished { end, last_line: self.output.finish(end) }
     }
 
@@ -305,4 +328,78 @@ pub fn root_environment() -> Vec<(OsString, OsString)> {
 pub fn is_executable(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
     path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    // Changes signals and limits of the whole process: one test, in a process of its own under nextest.
+    use super::*;
+
+    use std::{fs, os::fd::AsRawFd};
+
+    use nix::{
+        fcntl::{FcntlArg, FdFlag, fcntl},
+        sys::{
+            resource::{Resource, getrlimit, setrlimit},
+            signal::{SigHandler, SigSet, signal},
+        },
+    };
+
+    fn program(file: &str, arguments: &[&str], output: &OutputLog) -> Program {
+        Program {
+            program: file.into(),
+            arguments: arguments.iter().map(OsString::from).collect(),
+            environment: root_environment(),
+            identity: None,
+            umask: 0o027,
+            output: output.clone(),
+            title: "test".into(),
+        }
+    }
+
+    fn run(program: Program) -> Finished {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        runtime.block_on(program.run(Duration::from_secs(10))).unwrap()
+    }
+
+    #[test]
+    fn a_child_inherits_nothing() {
+        let path = std::env::temp_dir().join(format!("drcm-child-{}.log", std::process::id()));
+        let output = OutputLog::new(path.clone(), 1 << 20);
+        // Everything that could be inherited is made worth inheriting.
+        let leak = fs::File::open("/etc/passwd").unwrap();
+        fcntl(&leak, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        setrlimit(Resource::RLIMIT_NOFILE, hard.min(4096), hard).unwrap();
+        // SAFETY: nothing in this test relies on what these signals do.
+        unsafe {
+            signal(Signal::SIGHUP, SigHandler::SigIgn).unwrap();
+            signal(Signal::SIGPIPE, SigHandler::SigIgn).unwrap();
+        }
+        SigSet::from(Signal::SIGUSR1).thread_block().unwrap();
+        std::fs::write("/proc/self/oom_score_adj", "300").unwrap();
+
+        let text = "for n in {3..300}; do [ ! -e /proc/$$/fd/$n ] || echo leaked $n; done; grep NoNewPrivs /proc/$$/status; echo umask $(umask); echo session $(ps -o sid= -p $$) $$; ulimit -n; ulimit -Hn; cat /proc/$$/oom_score_adj; pwd; env";
+        let finished = run(program("/bin/bash", &["-c", text], &output));
+        let said = fs::read_to_string(&path).unwrap();
+        assert!(finished.is_success(), "{said}");
+        assert!(leak.as_raw_fd() > 2 && !said.contains("leaked"), "{said}");
+        assert!(said.contains("NoNewPrivs:\t0"), "sudo must work: {said}");
+        assert!(said.contains("umask 0027"), "{said}");
+        assert!(said.contains(&format!("\n1024\n{}\n0\n/\n", hard.min(524_288))), "limits, score and directory: {said}");
+        assert!(std::env::vars().any(|(name, _)| name.starts_with("CARGO")), "there is an environment to inherit");
+        assert!(!said.contains("CARGO"), "{said}");
+        let session = said.lines().find_map(|line| line.strip_prefix("session ")).unwrap();
+        let ids: Vec<&str> = session.split_whitespace().collect();
+        assert_eq!(ids[0], ids[1], "the leader of its own session: {said}");
+
+        // Shells have ideas of their own about signals.
+        assert!(run(program("/bin/grep", &["Sig", "/proc/self/status"], &output)).is_success());
+        let said = fs::read_to_string(&path).unwrap();
+        let ignored = said.lines().find_map(|line| line.strip_prefix("SigIgn:\t")).unwrap();
+        // 32 and 33 belong to the C library, which lets nobody touch them.
+        assert_eq!(u64::from_str_radix(ignored, 16).unwrap() & !(3 << 31), 0, "{said}");
+        assert!(said.contains("SigBlk:\t0000000000000000"), "{said}");
+        fs::remove_file(path).unwrap();
+    }
 }

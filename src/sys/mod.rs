@@ -40,8 +40,8 @@ pub enum SysError {
         /// Why.
         source: io::Error,
     },
-    /// The kernel's answer was not understood.
-    #[error("the kernel's answer to {request} was not understood")]
+    /// The kernel did not answer in time, or not in a way that was understood; or the connection to it is closed.
+    #[error("no answer of the kernel to {request} that could be understood")]
     Answer {
         /// What was asked.
         request: &'static str,
@@ -62,11 +62,6 @@ pub enum SysError {
         /// How long it was waited for.
         seconds: u64,
     },
-}
-
-/// For `map_err`: which call failed.
-fn failed(call: &'static str) -> impl FnOnce(Errno) -> SysError {
-    move |errno| SysError::Call { call, errno }
 }
 
 /// Has the runtime watch a socket for something to read.

@@ -1,36 +1,45 @@
-//! rtnetlink, as far as addresses and links go: a socket for questions and orders, a socket for news.
+//! rtnetlink, as far as addresses and links go: a connection for questions and orders, a connection for news.
 //!
-//! Messages are laid out here by hand. What we need of a link is its header and two attributes, and a parser of everything
-//! a kernel may ever say would only be a way to fail.
+//! The crates rtnetlink and netlink-packet-route speak the protocol. Here is what we want of it, and the care that an
+//! answer which never came is not taken for a good one.
 
 use std::{
-    io::IoSlice,
-    net::{IpAddr, Ipv4Addr},
-    os::fd::{AsRawFd, OwnedFd},
+    future::poll_fn,
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    pin::Pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
 };
 
+use futures_util::{Stream, StreamExt};
+use netlink_packet_route::{
+    AddressFamily, RouteNetlinkMessage,
+    address::{AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, AddressScope, CacheInfo},
+    link::{LinkAttribute, LinkExtentMask, LinkFlags, LinkLayerType, LinkMessage},
+};
 use nix::{
     errno::Errno,
     libc,
-    sys::{
-        socket::{self, AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, sockopt},
-        time::TimeVal,
-    },
+    sys::socket::{setsockopt, sockopt},
 };
-use tokio::io::unix::AsyncFd;
+use rtnetlink::{
+    AddressMessageBuilder, Handle, MulticastGroup, new_connection, new_multicast_connection,
+    packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload},
+    proto::Connection,
+    sys::{AsyncSocket, SocketAddr},
+};
+use tokio::{sync::Mutex, task, time};
 
-use super::{SysError, failed, unwatchable, watch};
+use super::{SysError, errno_of};
 
 /// Mark on every address we add (IFA_PROTO), where the kernel keeps one (5.18): `ip address show proto 0xdc`.
 pub const OUR_PROTOCOL: u8 = 0xdc;
-/// Orders sent at once. Each is answered by up to a kilobyte, and the receive buffer of a socket must hold all answers.
-const BATCH: usize = 64;
-/// No kernel answers with a larger datagram.
-const RECEIVE: usize = 64 * 1024;
-/// Most news handed over at once.
-const NEWS: usize = 1024;
-const IFA_PROTO: u16 = 11;
-const RTEXT_FILTER_SKIP_STATS: u32 = 8;
+/// Orders under way at once. Each is answered by up to a kilobyte, and the receive buffer of a socket must hold all answers.
+const IN_FLIGHT: usize = 64;
+/// The kernel answers within microseconds, or as long as someone else holds its configuration lock.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A network device as the kernel describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,20 +50,34 @@ pub struct Link {
     pub name: String,
     /// Its MAC, when it has one of six bytes that can be announced by ARP.
     pub hardware: Option<[u8; 6]>,
-    flags: u32,
+    flags: LinkFlags,
 }
 
 impl Link {
     /// Switched on by the administrator.
     #[must_use]
     pub fn is_up(&self) -> bool {
-        self.flags & flag(libc::IFF_UP) != 0
+        self.flags.contains(LinkFlags::Up)
     }
 
     /// The cable is in, or whatever stands for it.
     #[must_use]
     pub fn has_carrier(&self) -> bool {
-        self.flags & flag(libc::IFF_LOWER_UP) != 0
+        self.flags.contains(LinkFlags::LowerUp)
+    }
+
+    fn read(message: &LinkMessage) -> Option<Self> {
+        let header = &message.header;
+        let name = message.attributes.iter().find_map(|attribute| match attribute {
+            LinkAttribute::IfName(name) => Some(name.clone()),
+            _ => None,
+        })?;
+        let announces = header.link_layer_type == LinkLayerType::Ether && !header.flags.contains(LinkFlags::Noarp);
+        let hardware = message.attributes.iter().find_map(|attribute| match attribute {
+            LinkAttribute::Address(bytes) => <[u8; 6]>::try_from(bytes.as_slice()).ok(),
+            _ => None,
+        });
+        Some(Self { index: header.index, name, hardware: hardware.filter(|_| announces), flags: header.flags })
     }
 }
 
@@ -67,10 +90,24 @@ pub struct Held {
     pub ip: IpAddr,
     /// Prefix length.
     pub prefix: u8,
-    /// Seconds that the kernel will keep it; `None` for ever.
-    pub valid: Option<u32>,
     /// Added by us, this life or an earlier one. Never true before Linux 5.18.
     pub ours: bool,
+}
+
+impl Held {
+    fn read(message: &AddressMessage) -> Option<Self> {
+        let (mut local, mut address, mut ours) = (None, None, false);
+        for attribute in &message.attributes {
+            match attribute {
+                AddressAttribute::Local(ip) => local = Some(*ip),
+                AddressAttribute::Address(ip) => address = Some(*ip),
+                AddressAttribute::Protocol(protocol) => ours = u8::from(*protocol) == OUR_PROTOCOL,
+                _ => {}
+            }
+        }
+        // Between two ends of a tunnel the address is the other end's.
+        Some(Self { index: message.header.index, ip: local.or(address)?, prefix: message.header.prefix_len, ours })
+    }
 }
 
 /// Who makes the route to the subnet of an address.
@@ -99,177 +136,191 @@ pub struct NewAddress<'a> {
     pub prefix_route: PrefixRoute,
 }
 
-/// The socket for questions and orders. Calls return when the kernel has done them: within microseconds, or as long as
-/// someone else holds its configuration lock, so they belong on a thread that may wait.
+impl NewAddress<'_> {
+    fn message(&self) -> AddressMessage {
+        let mut message = address_message(self.index, self.ip, self.prefix);
+        if self.ip.is_ipv4() {
+            message.attributes.extend(self.label.map(|label| AddressAttribute::Label(label.to_owned())));
+        } else {
+            // No duplicate address detection: it would leave the address unusable for a second, and the lease already
+            // proves that nobody else has it.
+            let route = if self.prefix_route == PrefixRoute::Left { AddressFlags::Noprefixroute } else { AddressFlags::empty() };
+            message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad | route));
+        }
+        let mut lifetimes = CacheInfo::default();
+        lifetimes.ifa_valid = self.valid.unwrap_or(u32::MAX);
+        lifetimes.ifa_preferred = lifetimes.ifa_valid;
+        message.attributes.push(AddressAttribute::CacheInfo(lifetimes));
+        message.attributes.push(AddressAttribute::Protocol(AddressProtocol::Other(OUR_PROTOCOL)));
+        message
+    }
+}
+
+/// The connection for questions and orders. The kernel gets them in the order of the calls. Cheap to clone; the last clone
+/// closes it.
+#[derive(Clone)]
 pub struct Requests {
-    socket: OwnedFd,
-    sequence: u32,
-    buffer: Vec<u8>,
+    handle: Handle,
+    /// The kernel makes one list at a time for a socket.
+    listing: Arc<Mutex<()>>,
 }
 
 impl Requests {
-    /// A socket in the network namespace of the calling thread.
+    /// A socket in the network namespace of the calling thread, carried by the tokio runtime that this is called in.
     ///
     /// # Errors
     /// When the kernel gives none.
     pub fn open() -> Result<Self, SysError> {
-        let socket = open_socket(SockFlag::SOCK_CLOEXEC, 0)?;
-        // The kernel answers before the call that asked returns. A bound all the same: no wait without a limit.
-        socket::setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::new(5, 0)).map_err(failed("setsockopt SO_RCVTIMEO"))?;
-        Ok(Self { socket, sequence: 0, buffer: vec![0; RECEIVE] })
+        let (mut connection, handle, _) = new_connection().map_err(|error| unopened(&error))?;
+        // Otherwise a good answer and a connection that broke would look the same: no more messages.
+        connection.set_forward_ack(true);
+        connection.set_forward_done(true);
+        // Each poll sends one message at most, and the next one would wait until the answer to that has woken the connection.
+        tokio::spawn(poll_fn(move |context| {
+            let closed = (0..IN_FLIGHT).any(|_| Pin::new(&mut connection).poll(context).is_ready());
+            if closed { Poll::Ready(()) } else { Poll::Pending }
+        }));
+        Ok(Self { handle, listing: Arc::default() })
     }
 
     /// The device of that name, if there is one now.
     ///
     /// # Errors
-    /// When the kernel refuses to say.
-    pub fn link(&mut self, name: &str) -> Result<Option<Link>, SysError> {
-        let mut message = Message::new(libc::RTM_GETLINK, 0);
-        message.header(&[0; 16]);
-        message.attribute(libc::IFLA_EXT_MASK, &RTEXT_FILTER_SKIP_STATS.to_ne_bytes());
-        message.text(libc::IFLA_IFNAME, name);
-        let mut found = None;
-        let result = self.exchange("RTM_GETLINK", vec![message], |kind, body| {
-            if kind == libc::RTM_NEWLINK {
-                found = parse_link(body);
-            }
-        })?;
-        match result.first() {
-            Some(Err(Errno::ENODEV | Errno::ERANGE | Errno::EINVAL)) => Ok(None),
-            Some(Err(errno)) => Err(SysError::Call { call: "RTM_GETLINK", errno: *errno }),
-            Some(Ok(())) | None => Ok(found),
+    /// When the kernel does not say.
+    pub async fn link(&self, name: &str) -> Result<Option<Link>, SysError> {
+        let request = "RTM_GETLINK";
+        if name.len() >= libc::IFNAMSIZ {
+            return Ok(None);
+        }
+        let mut message = without_statistics();
+        message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        match self.ask(request, RouteNetlinkMessage::GetLink(message), NLM_F_ACK).await {
+            Ok(answer) => answer.messages.iter().find_map(link_in).map(Some).ok_or(SysError::Answer { request }),
+            Err(SysError::Call { errno: Errno::ENODEV | Errno::EINVAL, .. }) => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
     /// Every device.
     ///
     /// # Errors
-    /// When the kernel refuses to say.
-    pub fn links(&mut self) -> Result<Vec<Link>, SysError> {
-        let mut body = Message::new(libc::RTM_GETLINK, dump());
-        body.header(&[0; 16]);
-        body.attribute(libc::IFLA_EXT_MASK, &RTEXT_FILTER_SKIP_STATS.to_ne_bytes());
-        self.dump("RTM_GETLINK", &body, libc::RTM_NEWLINK, parse_link)
+    /// When the kernel does not say.
+    pub async fn links(&self) -> Result<Vec<Link>, SysError> {
+        let messages = self.list("RTM_GETLINK", RouteNetlinkMessage::GetLink(without_statistics())).await?;
+        Ok(messages.iter().filter_map(link_in).collect())
     }
 
     /// Every address of every device.
     ///
     /// # Errors
-    /// When the kernel refuses to say.
-    pub fn addresses(&mut self) -> Result<Vec<Held>, SysError> {
-        let mut body = Message::new(libc::RTM_GETADDR, dump());
-        body.header(&[0; 8]);
-        self.dump("RTM_GETADDR", &body, libc::RTM_NEWADDR, parse_address)
+    /// When the kernel does not say.
+    pub async fn addresses(&self) -> Result<Vec<Held>, SysError> {
+        let messages = self.list("RTM_GETADDR", RouteNetlinkMessage::GetAddress(AddressMessage::default())).await?;
+        Ok(messages.iter().filter_map(address_in).collect())
     }
 
-    /// Adds addresses, or renews those that are there. One result for each, in order.
-    ///
-    /// # Errors
-    /// When the socket itself fails; then it is not known which were added.
-    pub fn add(&mut self, addresses: &[NewAddress<'_>]) -> Result<Vec<Result<(), Errno>>, SysError> {
-        let flags = flag(libc::NLM_F_CREATE) | flag(libc::NLM_F_REPLACE);
-        self.exchange("RTM_NEWADDR", addresses.iter().map(|address| encode(libc::RTM_NEWADDR, flags, address)).collect(), |_, _| {})
+    /// Adds addresses, or renews those that are there. One result for each, in order: [`SysError::Call`] when the kernel
+    /// refused; after any other error it is not known.
+    pub async fn add(&self, addresses: &[NewAddress<'_>]) -> Vec<Result<(), SysError>> {
+        let messages = addresses.iter().map(|address| RouteNetlinkMessage::NewAddress(address.message())).collect();
+        self.order("RTM_NEWADDR", messages, NLM_F_CREATE | NLM_F_REPLACE).await
     }
 
-    /// Removes addresses: device number, address, prefix length (of IPv4 any prefix goes). One result for each, in order;
-    /// `EADDRNOTAVAIL` for one that was not there.
-    ///
-    /// # Errors
-    /// When the socket itself fails; then it is not known which were removed.
-    pub fn remove(&mut self, addresses: &[(u32, IpAddr, u8)]) -> Result<Vec<Result<(), Errno>>, SysError> {
+    /// Removes addresses: device number, address, prefix length (of IPv4 any prefix goes). One result for each, in order, as
+    /// of [`Requests::add`]; `EADDRNOTAVAIL` for one that was not there.
+    pub async fn remove(&self, addresses: &[(u32, IpAddr, u8)]) -> Vec<Result<(), SysError>> {
         let messages = addresses.iter().map(|(index, ip, prefix)| {
-            let mut message = Message::new(libc::RTM_DELADDR, 0);
-            message.header(&address_header(*ip, *prefix, *index));
-            message.attribute(libc::IFA_LOCAL, &octets(*ip));
-            message
+            let mut message = address_message(*index, *ip, *prefix);
+            message.attributes.retain(|attribute| matches!(attribute, AddressAttribute::Local(_)));
+            RouteNetlinkMessage::DelAddress(message)
         });
-        self.exchange("RTM_DELADDR", messages.collect(), |_, _| {})
+        self.order("RTM_DELADDR", messages.collect(), 0).await
     }
 
-    /// Sends messages that are each acknowledged, a batch at a time, and hands on whatever else comes back.
-    fn exchange(
-        &mut self,
-        request: &'static str,
-        messages: Vec<Message>,
-        mut other: impl FnMut(u16, &[u8]),
-    ) -> Result<Vec<Result<(), Errno>>, SysError> {
+    async fn order(&self, request: &'static str, mut messages: Vec<RouteNetlinkMessage>, flags: u16) -> Vec<Result<(), SysError>> {
         let mut results = Vec::with_capacity(messages.len());
-        for batch in messages.chunks(BATCH) {
-            let first = self.sequence.wrapping_add(1);
-            let mut datagram = Vec::with_capacity(batch.len() * 96);
-            for message in batch {
-                self.sequence = self.sequence.wrapping_add(1);
-                message.append_to(&mut datagram, flag(libc::NLM_F_ACK), self.sequence);
+        while !messages.is_empty() {
+            let batch = messages.drain(..messages.len().min(IN_FLIGHT));
+            let asked: Vec<_> = batch.map(|message| self.ask(request, message, flags | NLM_F_ACK)).collect();
+            let first = results.len();
+            // Answers come in the order of the orders. When the last is there, none of the others needs to be waited for.
+            for answer in asked.into_iter().rev() {
+                results.push(answer.await.map(drop));
             }
-            send(&self.socket, request, &datagram)?;
-            let mut answers: Vec<Option<Result<(), Errno>>> = vec![None; batch.len()];
-            let mut waiting = batch.len();
-            while waiting > 0 {
-                let length = receive(&self.socket, request, &mut self.buffer)?;
-                for (kind, sequence, _, body) in messages_in(&self.buffer[..length]) {
-                    let Some(answer) = answers.get_mut(sequence.wrapping_sub(first) as usize) else { continue };
-                    if kind == nlmsg(libc::NLMSG_ERROR) {
-                        let code = read_u32(body, 0).ok_or(SysError::Answer { request })?.cast_signed();
-                        if answer.replace(if code == 0 { Ok(()) } else { Err(Errno::from_raw(code.saturating_neg())) }).is_none() {
-                            waiting -= 1;
-                        }
-                    } else {
-                        other(kind, body);
-                    }
-                }
-            }
-            results.extend(answers.into_iter().flatten());
+            results[first..].reverse();
         }
-        Ok(results)
+        results
     }
 
-    /// Asks for a list, again when the kernel says that it changed meanwhile.
-    fn dump<T>(
-        &mut self,
-        request: &'static str,
-        message: &Message,
-        wanted: u16,
-        parse: impl Fn(&[u8]) -> Option<T>,
-    ) -> Result<Vec<T>, SysError> {
-        let mut found = Vec::new();
-        for _ in 0..4 {
-            found.clear();
-            self.sequence = self.sequence.wrapping_add(1);
-            let mut datagram = Vec::new();
-            message.append_to(&mut datagram, 0, self.sequence);
-            send(&self.socket, request, &datagram)?;
-            let (mut done, mut whole) = (false, true);
-            while !done {
-                let length = receive(&self.socket, request, &mut self.buffer)?;
-                for (kind, sequence, flags, body) in messages_in(&self.buffer[..length]) {
-                    if sequence != self.sequence {
-                        continue;
-                    }
-                    whole &= flags & flag16(libc::NLM_F_DUMP_INTR) == 0;
-                    if kind == nlmsg(libc::NLMSG_DONE) {
-                        done = true;
-                    } else if kind == nlmsg(libc::NLMSG_ERROR) {
-                        let code = read_u32(body, 0).ok_or(SysError::Answer { request })?.cast_signed();
-                        return Err(SysError::Call { call: request, errno: Errno::from_raw(code.saturating_neg()) });
-                    } else if kind == wanted {
-                        found.extend(parse(body));
-                    }
+    /// A list, asked for again when the kernel says that it changed meanwhile.
+    async fn list(&self, request: &'static str, message: RouteNetlinkMessage) -> Result<Vec<RouteNetlinkMessage>, SysError> {
+        let (requests, turn) = (self.clone(), Arc::clone(&self.listing).lock_owned().await);
+        // In a task of its own: also a list that nobody waits for any more is to end before the next begins.
+        let listed = tokio::spawn(async move {
+            let _turn = turn;
+            let mut answer = requests.ask(request, message.clone(), NLM_F_DUMP).await?;
+            for _ in 0..3 {
+                if answer.whole {
+                    break;
                 }
+                answer = requests.ask(request, message.clone(), NLM_F_DUMP).await?;
             }
-            if whole {
-                break;
-            }
-        }
-        // A list that changed under each of four readings is as good as any list can be: every change is also news.
-        Ok(found)
+            // A list that changed under each of four readings is as good as any list can be: every change is also news.
+            Ok(answer.messages)
+        });
+        listed.await.unwrap_or(Err(SysError::Answer { request }))
     }
+
+    /// Hands a message to the connection, before this returns, for the kernel to get it after those of earlier calls. What
+    /// is returned waits for the answer.
+    fn ask(
+        &self,
+        request: &'static str,
+        message: RouteNetlinkMessage,
+        flags: u16,
+    ) -> impl Future<Output = Result<Answer, SysError>> + Send + use<> {
+        let mut message = NetlinkMessage::from(message);
+        message.header.flags = NLM_F_REQUEST | flags;
+        let asked = self.handle.clone().request(message);
+        async move {
+            let lost = SysError::Answer { request };
+            let Ok(messages) = asked else { return Err(lost) };
+            time::timeout(PATIENCE, read_answer(request, messages)).await.unwrap_or(Err(lost))
+        }
+    }
+}
+
+/// What the kernel said before it said that this was all.
+struct Answer {
+    messages: Vec<RouteNetlinkMessage>,
+    /// Nothing changed while it was written.
+    whole: bool,
+}
+
+async fn read_answer(
+    request: &'static str,
+    mut stream: impl Stream<Item = NetlinkMessage<RouteNetlinkMessage>> + Unpin,
+) -> Result<Answer, SysError> {
+    let mut answer = Answer { messages: Vec::new(), whole: true };
+    while let Some(message) = stream.next().await {
+        answer.whole &= message.header.flags & NLM_F_DUMP_INTR == 0;
+        let code = match message.payload {
+            NetlinkPayload::InnerMessage(message) => {
+                answer.messages.push(message);
+                continue;
+            }
+            NetlinkPayload::Error(end) => end.code.map_or(0, i32::from),
+            NetlinkPayload::Done(end) => end.code,
+            _ => continue,
+        };
+        return if code == 0 { Ok(answer) } else { Err(SysError::Call { call: request, errno: Errno::from_raw(code.saturating_neg()) }) };
+    }
+    Err(SysError::Answer { request })
 }
 
 /// One piece of news.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// A device has a new address, or one was renewed.
-    AddressAdded(Held),
     /// A device has lost an address.
     AddressRemoved(Held),
     /// A device is new, or something about it changed.
@@ -280,10 +331,28 @@ pub enum Change {
     Overrun,
 }
 
-/// The socket for news of addresses and links.
+impl Change {
+    fn read(message: &NetlinkMessage<RouteNetlinkMessage>) -> Option<Self> {
+        match &message.payload {
+            NetlinkPayload::Overrun(_) => Some(Self::Overrun),
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelAddress(message)) => Held::read(message).map(Self::AddressRemoved),
+            // A bridge tells of its ports in the same words; one that leaves it is not gone.
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(message) | RouteNetlinkMessage::DelLink(message))
+                if message.header.interface_family != AddressFamily::Unspec =>
+            {
+                None
+            }
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(message)) => Link::read(message).map(Self::Link),
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(message)) => Link::read(message).map(Self::LinkRemoved),
+            _ => None,
+        }
+    }
+}
+
+/// The connection for news of addresses and links.
 pub struct Changes {
-    socket: AsyncFd<OwnedFd>,
-    buffer: Vec<u8>,
+    connection: Connection<RouteNetlinkMessage>,
+    news: Pin<Box<dyn Stream<Item = (NetlinkMessage<RouteNetlinkMessage>, SocketAddr)> + Send>>,
 }
 
 impl Changes {
@@ -292,254 +361,74 @@ impl Changes {
     /// # Errors
     /// When the kernel gives no socket.
     pub fn open() -> Result<Self, SysError> {
-        let groups = flag(libc::RTMGRP_LINK) | flag(libc::RTMGRP_IPV4_IFADDR) | flag(libc::RTMGRP_IPV6_IFADDR);
-        let socket = open_socket(SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, groups)?;
+        let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
+        let (mut connection, _, news) = new_multicast_connection(&groups).map_err(|error| unopened(&error))?;
         // A thousand addresses change at once at a take-over. Refused to the unprivileged; then an overrun is noticed.
-        if socket::setsockopt(&socket, sockopt::RcvBufForce, &(4 << 20)).is_err() {
-            let _ = socket::setsockopt(&socket, sockopt::RcvBuf, &(1 << 20));
+        let socket = connection.socket_mut().socket_ref();
+        if setsockopt(socket, sockopt::RcvBufForce, &(4 << 20)).is_err() {
+            let _ = setsockopt(socket, sockopt::RcvBuf, &(1 << 20));
         }
-        let socket = watch(socket)?;
-        Ok(Self { socket, buffer: vec![0; RECEIVE] })
+        Ok(Self { connection, news: Box::pin(news) })
     }
 
-    /// Waits for news and takes all that is there, up to a limit. Never empty.
+    /// Waits for news and takes all that is there. Never empty.
     ///
     /// # Errors
     /// When the socket fails for good.
     pub async fn next(&mut self) -> Result<Vec<Change>, SysError> {
-        let mut changes = Vec::new();
-        loop {
-            let mut ready = self.socket.readable().await.map_err(unwatchable)?;
-            while changes.len() < NEWS {
-                match receive(self.socket.get_ref(), "rtnetlink news", &mut self.buffer) {
-                    Err(SysError::Call { errno: Errno::EAGAIN, .. }) => {
-                        ready.clear_ready();
-                        break;
-                    }
-                    Err(SysError::Call { errno: Errno::ENOBUFS, .. }) => changes.push(Change::Overrun),
-                    Err(error) => return Err(error),
-                    Ok(length) => changes.extend(messages_in(&self.buffer[..length]).filter_map(|(kind, _, _, body)| match kind {
-                        libc::RTM_NEWADDR => parse_address(body).map(Change::AddressAdded),
-                        libc::RTM_DELADDR => parse_address(body).map(Change::AddressRemoved),
-                        libc::RTM_NEWLINK => parse_link(body).map(Change::Link),
-                        libc::RTM_DELLINK => parse_link(body).map(Change::LinkRemoved),
-                        _ => None,
-                    })),
-                }
+        // The connection is driven here, by whoever reads: what waits, waits in the kernel's buffer, which has a limit. And it
+        // is read until it is empty, whatever tokio thinks of that: after an overrun the kernel drops news without a word
+        // until then, so a look around that is taken earlier would miss them.
+        task::unconstrained(poll_fn(|context| {
+            let closed = Pin::new(&mut self.connection).poll(context).is_ready();
+            let mut changes = Vec::new();
+            while let Poll::Ready(Some((message, _))) = self.news.poll_next_unpin(context) {
+                changes.extend(Change::read(&message));
             }
-            if !changes.is_empty() {
-                return Ok(changes);
+            match (changes.is_empty(), closed) {
+                (false, _) => Poll::Ready(Ok(changes)),
+                (true, true) => Poll::Ready(Err(SysError::Answer { request: "rtnetlink news" })),
+                (true, false) => Poll::Pending,
             }
-        }
+        }))
+        .await
     }
 }
 
-/// A message without its netlink header.
-struct Message {
-    kind: u16,
-    flags: u32,
-    body: Vec<u8>,
-}
-
-impl Message {
-    fn new(kind: u16, flags: u32) -> Self {
-        Self { kind, flags, body: Vec::with_capacity(80) }
+/// The address with its broadcast address, as `ip address add ... broadcast +` would set it.
+fn address_message(index: u32, ip: IpAddr, prefix: u8) -> AddressMessage {
+    let mut message = match ip {
+        IpAddr::V4(ip) => AddressMessageBuilder::<Ipv4Addr>::new().index(index).address(ip, prefix).build(),
+        IpAddr::V6(ip) => AddressMessageBuilder::<Ipv6Addr>::new().index(index).address(ip, prefix).build(),
+    };
+    // The kernel works out the scope of an IPv6 address itself.
+    message.header.scope = match ip {
+        IpAddr::V4(ip) if ip.is_loopback() => AddressScope::Host,
+        IpAddr::V4(ip) if ip.is_link_local() => AddressScope::Link,
+        IpAddr::V4(_) | IpAddr::V6(_) => AddressScope::Universe,
+    };
+    if ip.is_loopback() {
+        message.attributes.retain(|attribute| !matches!(attribute, AddressAttribute::Broadcast(_)));
     }
-
-    fn header(&mut self, bytes: &[u8]) {
-        self.body.extend_from_slice(bytes);
-    }
-
-    fn attribute(&mut self, kind: u16, value: &[u8]) {
-        let length = u16::try_from(value.len() + 4).expect("attributes of ours are a few bytes long");
-        self.body.extend_from_slice(&length.to_ne_bytes());
-        self.body.extend_from_slice(&kind.to_ne_bytes());
-        self.body.extend_from_slice(value);
-        self.body.resize(self.body.len().next_multiple_of(4), 0);
-    }
-
-    /// A zero-terminated string. Longer than any device name is cut, which the kernel then does not find.
-    fn text(&mut self, kind: u16, value: &str) {
-        let mut bytes: Vec<u8> = value.bytes().take(128).collect();
-        bytes.push(0);
-        self.attribute(kind, &bytes);
-    }
-
-    fn append_to(&self, datagram: &mut Vec<u8>, flags: u32, sequence: u32) {
-        let length = u32::try_from(self.body.len() + 16).expect("messages of ours are a few hundred bytes long");
-        let flags = u16::try_from(self.flags | flags | flag(libc::NLM_F_REQUEST)).expect("netlink flags have 16 bits");
-        datagram.extend_from_slice(&length.to_ne_bytes());
-        datagram.extend_from_slice(&self.kind.to_ne_bytes());
-        datagram.extend_from_slice(&flags.to_ne_bytes());
-        datagram.extend_from_slice(&sequence.to_ne_bytes());
-        datagram.extend_from_slice(&0_u32.to_ne_bytes());
-        datagram.extend_from_slice(&self.body);
-        datagram.resize(datagram.len().next_multiple_of(4), 0);
-    }
-}
-
-fn encode(kind: u16, flags: u32, address: &NewAddress<'_>) -> Message {
-    let mut message = Message::new(kind, flags);
-    message.header(&address_header(address.ip, address.prefix, address.index));
-    message.attribute(libc::IFA_LOCAL, &octets(address.ip));
-    message.attribute(libc::IFA_ADDRESS, &octets(address.ip));
-    match address.ip {
-        IpAddr::V4(ip) => {
-            if let Some(broadcast) = broadcast(ip, address.prefix) {
-                message.attribute(libc::IFA_BROADCAST, &broadcast.octets());
-            }
-            if let Some(label) = address.label {
-                message.text(libc::IFA_LABEL, label);
-            }
-        }
-        IpAddr::V6(_) => {
-            // No duplicate address detection: it would leave the address unusable for a second, and the lease already
-            // proves that nobody else has it.
-            let route = if address.prefix_route == PrefixRoute::Left { libc::IFA_F_NOPREFIXROUTE } else { 0 };
-            message.attribute(libc::IFA_FLAGS, &(libc::IFA_F_NODAD | route).to_ne_bytes());
-        }
-    }
-    let valid = address.valid.unwrap_or(u32::MAX);
-    let mut lifetimes = [0; 16];
-    lifetimes[..4].copy_from_slice(&valid.to_ne_bytes());
-    lifetimes[4..8].copy_from_slice(&valid.to_ne_bytes());
-    message.attribute(libc::IFA_CACHEINFO, &lifetimes);
-    message.attribute(IFA_PROTO, &[OUR_PROTOCOL]);
     message
 }
 
-/// struct ifaddrmsg.
-fn address_header(ip: IpAddr, prefix: u8, index: u32) -> [u8; 8] {
-    let (family, scope) = match ip {
-        IpAddr::V4(ip) if ip.is_loopback() => (libc::AF_INET, libc::RT_SCOPE_HOST),
-        IpAddr::V4(ip) if ip.is_link_local() => (libc::AF_INET, libc::RT_SCOPE_LINK),
-        IpAddr::V4(_) => (libc::AF_INET, libc::RT_SCOPE_UNIVERSE),
-        // The kernel works out the scope of an IPv6 address itself.
-        IpAddr::V6(_) => (libc::AF_INET6, libc::RT_SCOPE_UNIVERSE),
-    };
-    let mut header = [0; 8];
-    header[0] = u8::try_from(family).expect("address families of IP fit a byte");
-    header[1] = prefix;
-    header[3] = scope;
-    header[4..].copy_from_slice(&index.to_ne_bytes());
-    header
+fn without_statistics() -> LinkMessage {
+    let mut message = LinkMessage::default();
+    message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+    message
 }
 
-/// What `ip address add ... broadcast +` would set.
-fn broadcast(ip: Ipv4Addr, prefix: u8) -> Option<Ipv4Addr> {
-    let hosts = u32::MAX.checked_shr(u32::from(prefix)).unwrap_or(0);
-    (prefix <= 30 && !ip.is_loopback()).then(|| Ipv4Addr::from(u32::from(ip) | hosts))
+fn link_in(message: &RouteNetlinkMessage) -> Option<Link> {
+    if let RouteNetlinkMessage::NewLink(message) = message { Link::read(message) } else { None }
 }
 
-fn parse_address(body: &[u8]) -> Option<Held> {
-    let index = read_u32(body, 4)?;
-    let (mut local, mut peer, mut valid, mut ours) = (None, None, None, false);
-    for (kind, value) in attributes_in(body.get(8..)?) {
-        match kind {
-            libc::IFA_LOCAL => local = parse_ip(value),
-            libc::IFA_ADDRESS => peer = parse_ip(value),
-            libc::IFA_CACHEINFO => valid = read_u32(value, 4).filter(|valid| *valid != u32::MAX),
-            IFA_PROTO => ours = value == [OUR_PROTOCOL],
-            _ => {}
-        }
-    }
-    Some(Held { index, ip: local.or(peer)?, prefix: *body.get(1)?, valid, ours })
+fn address_in(message: &RouteNetlinkMessage) -> Option<Held> {
+    if let RouteNetlinkMessage::NewAddress(message) = message { Held::read(message) } else { None }
 }
 
-fn parse_link(body: &[u8]) -> Option<Link> {
-    let link_type = u16::from_ne_bytes(body.get(2..4)?.try_into().ok()?);
-    let (index, flags) = (read_u32(body, 4)?, read_u32(body, 8)?);
-    let (mut name, mut hardware) = (None, None);
-    for (kind, value) in attributes_in(body.get(16..)?) {
-        match kind {
-            libc::IFLA_IFNAME => name = Some(String::from_utf8_lossy(value.strip_suffix(&[0]).unwrap_or(value)).into_owned()),
-            libc::IFLA_ADDRESS => hardware = value.try_into().ok(),
-            _ => {}
-        }
-    }
-    let announces = link_type == libc::ARPHRD_ETHER && flags & flag(libc::IFF_NOARP) == 0;
-    Some(Link { index, name: name?, hardware: hardware.filter(|_| announces), flags })
-}
-
-fn parse_ip(value: &[u8]) -> Option<IpAddr> {
-    <[u8; 4]>::try_from(value).map(IpAddr::from).or_else(|_| <[u8; 16]>::try_from(value).map(IpAddr::from)).ok()
-}
-
-fn octets(ip: IpAddr) -> Vec<u8> {
-    match ip {
-        IpAddr::V4(ip) => ip.octets().to_vec(),
-        IpAddr::V6(ip) => ip.octets().to_vec(),
-    }
-}
-
-/// The messages of a datagram: type, sequence number, flags, body. Ends at the first one that is cut short.
-fn messages_in(mut datagram: &[u8]) -> impl Iterator<Item = (u16, u32, u16, &[u8])> {
-    std::iter::from_fn(move || {
-        let length = usize::try_from(read_u32(datagram, 0)?).ok()?;
-        let kind = u16::from_ne_bytes(datagram.get(4..6)?.try_into().ok()?);
-        let flags = u16::from_ne_bytes(datagram.get(6..8)?.try_into().ok()?);
-        let sequence = read_u32(datagram, 8)?;
-        let body = datagram.get(16..length)?;
-        datagram = datagram.get(length.next_multiple_of(4)..).unwrap_or(&[]);
-        Some((kind, sequence, flags, body))
-    })
-}
-
-/// The attributes of a body: type, value. Ends at the first one that is cut short.
-fn attributes_in(mut body: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    std::iter::from_fn(move || {
-        let length = usize::from(u16::from_ne_bytes(body.get(..2)?.try_into().ok()?));
-        let kind = u16::from_ne_bytes(body.get(2..4)?.try_into().ok()?);
-        let value = body.get(4..length)?;
-        body = body.get(length.next_multiple_of(4)..).unwrap_or(&[]);
-        Some((kind, value))
-    })
-}
-
-fn read_u32(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
-}
-
-fn open_socket(flags: SockFlag, groups: u32) -> Result<OwnedFd, SysError> {
-    let socket =
-        socket::socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute).map_err(failed("socket AF_NETLINK"))?;
-    socket::bind(socket.as_raw_fd(), &NetlinkAddr::new(0, groups)).map_err(failed("bind AF_NETLINK"))?;
-    Ok(socket)
-}
-
-fn send(socket: &OwnedFd, request: &'static str, datagram: &[u8]) -> Result<(), SysError> {
-    let kernel = NetlinkAddr::new(0, 0);
-    let sent =
-        socket::sendmsg(socket.as_raw_fd(), &[IoSlice::new(datagram)], &[], MsgFlags::empty(), Some(&kernel)).map_err(failed(request))?;
-    if sent == datagram.len() { Ok(()) } else { Err(SysError::Answer { request }) }
-}
-
-fn receive(socket: &OwnedFd, request: &'static str, buffer: &mut [u8]) -> Result<usize, SysError> {
-    loop {
-        // Only the kernel can send here: a netlink socket of ours is not bound to a port that others know how to reach
-        // without privilege, and answers are matched by sequence number.
-        match socket::recv(socket.as_raw_fd(), buffer, MsgFlags::empty()) {
-            Err(Errno::EINTR) => {}
-            other => return other.map_err(failed(request)),
-        }
-    }
-}
-
-/// libc has flags as signed integers of several widths; none of those used here is negative.
-fn flag(value: impl TryInto<u32>) -> u32 {
-    value.try_into().unwrap_or(0)
-}
-
-fn flag16(value: impl TryInto<u16>) -> u16 {
-    value.try_into().unwrap_or(0)
-}
-
-fn nlmsg(value: impl TryInto<u16>) -> u16 {
-    value.try_into().unwrap_or(0)
-}
-
-fn dump() -> u32 {
-    flag(libc::NLM_F_DUMP)
+fn unopened(error: &io::Error) -> SysError {
+    SysError::Call { call: "socket AF_NETLINK", errno: errno_of(error) }
 }
 
 #[cfg(test)]
@@ -547,46 +436,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cut_message_ends_the_list_and_never_panics() {
-        let address = NewAddress {
-            index: 7,
-            ip: "10.1.2.3".parse().unwrap(),
-            prefix: 24,
-            label: Some("eth0:1"),
-            valid: Some(3),
-            prefix_route: PrefixRoute::Made,
-        };
-        let mut datagram = Vec::new();
-        encode(libc::RTM_NEWADDR, 0, &address).append_to(&mut datagram, 0, 5);
-        let (kind, sequence, _, body) = messages_in(&datagram).next().unwrap();
-        assert_eq!((kind, sequence), (libc::RTM_NEWADDR, 5));
-        assert_eq!(parse_address(body), Some(Held { index: 7, ip: address.ip, prefix: 24, valid: Some(3), ours: true }));
-        for cut in 0..datagram.len() {
-            for (_, _, _, body) in messages_in(&datagram[..cut]) {
-                parse_address(body);
-            }
-            parse_address(&datagram[..cut]);
-            parse_link(&datagram[..cut]);
-        }
+    fn the_loopback_device_is_known() {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+            let requests = Requests::open().unwrap();
+            let link = requests.link("lo").await.unwrap().unwrap();
+            assert_eq!((link.index, link.hardware), (1, None));
+            assert_eq!(requests.link("no-such-device").await.unwrap(), None);
+            assert_eq!(requests.link("a-name-far-longer-than-any-device-name-can-be").await.unwrap(), None);
+            assert!(requests.links().await.unwrap().contains(&link));
+        });
     }
 
     #[test]
     fn the_broadcast_address_is_what_ip_would_set() {
-        let of = |ip: &str, prefix| broadcast(ip.parse().unwrap(), prefix).map(|ip| ip.to_string());
+        let of = |ip: &str, prefix| {
+            address_message(1, ip.parse().unwrap(), prefix).attributes.iter().find_map(|attribute| match attribute {
+                AddressAttribute::Broadcast(ip) => Some(ip.to_string()),
+                _ => None,
+            })
+        };
         assert_eq!(of("192.168.122.180", 24).as_deref(), Some("192.168.122.255"));
         assert_eq!(of("10.1.2.3", 30).as_deref(), Some("10.1.2.3"));
         assert_eq!(of("10.1.2.3", 0).as_deref(), Some("255.255.255.255"));
-        assert_eq!(of("10.1.2.3", 31), None);
-        assert_eq!(of("10.1.2.3", 32), None);
-    }
-
-    #[test]
-    fn the_loopback_device_is_known() {
-        let mut requests = Requests::open().unwrap();
-        let link = requests.link("lo").unwrap().unwrap();
-        assert_eq!((link.index, link.hardware), (1, None));
-        assert_eq!(requests.link("no-such-device").unwrap(), None);
-        assert_eq!(requests.link("a-name-far-longer-than-any-device-name-can-be").unwrap(), None);
-        assert!(requests.links().unwrap().contains(&link));
+        for (ip, prefix) in [("10.1.2.3", 31), ("10.1.2.3", 32), ("127.0.0.2", 8), ("fd00::1", 16)] {
+            assert_eq!(of(ip, prefix), None);
+        }
     }
 }

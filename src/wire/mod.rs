@@ -41,6 +41,22 @@ pub use error::WireError;
 pub use pack::MAX_MESSAGE;
 pub use seal::{Counters, Drop, Endpoint, Opened};
 
+use crate::model::Message;
+
+/// Appends the records of messages: what a datagram holds inside its seal, of whatever length. For the simulator, whose
+/// bulk runs leave the seal out.
+pub fn put_records(messages: &[Message], out: &mut Vec<u8>) {
+    for message in messages {
+        codec::put_message(message, out);
+    }
+}
+
+/// Reads what [`put_records`] wrote; `None` when it is malformed.
+#[must_use]
+pub fn records(bytes: &[u8]) -> Option<Vec<Message>> {
+    codec::messages(bytes, false).ok()
+}
+
 /// Version of the protocol spoken here.
 pub const VERSION: u8 = 2;
 /// The oldest version that can read what is written here.

@@ -1,10 +1,12 @@
 //! Real daemons in a laboratory: what a client and an operator see when things go wrong.
 
 mod commands;
+mod demo;
 mod failover;
 mod hostile;
 mod partition;
 mod resources;
+mod start;
 
 use std::{
     path::Path,

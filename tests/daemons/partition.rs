@@ -112,16 +112,34 @@ fn a_minority_without_the_owner_takes_nothing() {
 }
 
 #[test]
-fn a_break_shorter_than_the_lease_moves_nothing() {
+fn a_break_of_a_few_heartbeats_is_not_even_noticed() {
     let mut cluster = Cluster::running(Plan::of(3));
     for node in [0, 1, 2, 0] {
         let before = cluster.sampler.changes().len();
         cluster.cut(node);
-        cluster.lab.pass(ms(800)).unwrap();
+        cluster.lab.pass(ms(350)).unwrap();
+        cluster.join(node);
+        cluster.lab.pass(ms(1000)).unwrap();
+        let changes = cluster.sampler.changes();
+        assert_eq!(changes.len(), before, "node{} was away for 0.35 s: {:#?}", node + 1, &changes[before..]);
+    }
+    cluster.assert_never_two();
+}
+
+#[test]
+fn a_break_shorter_than_the_lease_moves_nothing() {
+    let mut cluster = Cluster::running(Plan::of(3));
+    for node in [0, 1, 2, 0] {
+        cluster.cut(node);
+        cluster.lab.pass(ms(900)).unwrap();
         cluster.join(node);
         cluster.lab.pass(ms(1500)).unwrap();
-        assert_eq!(cluster.sampler.changes().len(), before, "node{} was away for 0.8 s", node + 1);
+        assert_eq!(cluster.sampler.owners(), [0], "node{} was away for 0.9 s", node + 1);
     }
+    // The kernel counts an address's time in whole seconds, so the owner may be without it for the end of a long break.
+    let elsewhere: Vec<Change> =
+        cluster.sampler.changes().into_iter().filter(|change| change.owners.iter().any(|owner| *owner != 0)).collect();
+    assert!(elsewhere.is_empty(), "it moved: {elsewhere:#?}");
     cluster.assert_never_two();
 }
 

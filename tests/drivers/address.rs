@@ -15,7 +15,7 @@ use tokio::{sync::mpsc, time};
 
 use crate::namespace::{Peer, block_on, enter_new, ip};
 
-fn address(text: &str, prefix: u8, interface: &str) -> Address {
+pub fn address(text: &str, prefix: u8, interface: &str) -> Address {
     let (device, label) = match interface.split_once(':') {
         Some((device, _)) => (device.to_owned(), Some(interface.to_owned())),
         None => (interface.to_owned(), None),
@@ -24,17 +24,17 @@ fn address(text: &str, prefix: u8, interface: &str) -> Address {
 }
 
 /// A device with a carrier and nobody behind it.
-fn device(name: &str) {
+pub fn device(name: &str) {
     ip(&format!("link add {name} type veth peer name {name}far"));
     ip(&format!("link set {name}far up"));
     ip(&format!("link set {name} up"));
 }
 
-fn is_there(ip: IpAddr) -> bool {
-    Requests::open().unwrap().addresses().unwrap().iter().any(|held| held.ip == ip)
+pub async fn is_there(ip: IpAddr) -> bool {
+    Requests::open().unwrap().addresses().await.unwrap().iter().any(|held| held.ip == ip)
 }
 
-async fn next(events: &mut mpsc::Receiver<AddressEvent>) -> AddressEvent {
+pub async fn next(events: &mut mpsc::Receiver<AddressEvent>) -> AddressEvent {
     time::timeout(Duration::from_secs(3), events.recv()).await.expect("an event within three seconds").unwrap()
 }
 
@@ -72,8 +72,8 @@ fn comes_and_goes_as_configured() {
         addresses.stop(&floating).await.unwrap();
         addresses.stop(&floating).await.unwrap();
         assert_eq!(addresses.probe(&floating).await.unwrap(), Condition::Down);
-        assert!(!is_there(floating.ip));
-        assert!(is_there("10.77.0.1".parse().unwrap()), "the address of the node stays");
+        assert!(!is_there(floating.ip).await);
+        assert!(is_there("10.77.0.1".parse().unwrap()).await, "the address of the node stays");
 
         ip("address add 10.77.0.180/32 dev eth0");
         assert_eq!(addresses.probe(&floating).await.unwrap(), Condition::Partial);
@@ -114,7 +114,7 @@ fn an_ipv6_address_is_usable_at_once_and_leaves_the_route_alone() {
         addresses.stop(&alone).await.unwrap();
         ip("-6 address add fd78::180/128 dev eth0 nodad");
         addresses.stop(&alone).await.unwrap();
-        assert!(!is_there(alone.ip));
+        assert!(!is_there(alone.ip).await);
     });
 }
 
@@ -139,7 +139,7 @@ fn what_is_wrong_with_the_device_is_said() {
         ip("link set eth1 up");
         let late = addresses.start(&on("eth1"), Some(clock::now())).await.unwrap_err();
         assert!(matches!(late, DriverError::LeaseOver { .. }), "{late}");
-        assert!(!is_there("10.77.0.180".parse().unwrap()));
+        assert!(!is_there("10.77.0.180".parse().unwrap()).await);
         std::fs::write("/proc/sys/net/ipv6/conf/eth1/disable_ipv6", "1").unwrap();
         let without = addresses.start(&address("fd77::1", 64, "eth1"), None).await.unwrap_err();
         assert!(without.to_string().contains("disable_ipv6"), "{without}");
@@ -150,8 +150,8 @@ fn what_is_wrong_with_the_device_is_said() {
 async fn lifetime(addresses: &Addresses, floating: &Address, lease: Duration) -> u128 {
     let begin = Instant::now();
     addresses.start(floating, Some(clock::now() + lease)).await.unwrap();
-    assert!(is_there(floating.ip));
-    while is_there(floating.ip) {
+    assert!(is_there(floating.ip).await);
+    while is_there(floating.ip).await {
         assert!(begin.elapsed() < Duration::from_secs(10), "the kernel never removed it");
         time::sleep(Duration::from_millis(2)).await;
     }
@@ -173,6 +173,12 @@ fn the_kernel_ends_the_lease_of_an_address() {
         let took = lifetime(&addresses, &floating, Duration::from_millis(2400)).await;
         println!("IPv4: removed after {took} ms");
         assert!(took <= 2300, "{took} ms");
+        // IPv6 is looked through by a slower timer of the kernel, worst when another address has just made it run.
+        addresses.start(&address("fd77::1", 64, "eth0"), Some(clock::now() + Duration::from_millis(1400))).await.unwrap();
+        time::sleep(Duration::from_millis(150)).await;
+        let took = lifetime(&addresses, &address("fd77::180", 64, "eth0"), Duration::from_millis(1400)).await;
+        println!("IPv6: removed after {took} ms");
+        assert!((700..=1300).contains(&took), "{took} ms");
     });
 }
 
@@ -192,7 +198,9 @@ fn renewing_keeps_an_address() {
             for result in addresses.refresh(floating.iter().map(|address| (address.clone(), until)).collect()).await {
                 result.unwrap();
             }
-            assert!(floating.iter().all(|address| is_there(address.ip)));
+            for address in &floating {
+                assert!(is_there(address.ip).await);
+            }
         }
         assert!(events.try_recv().is_err());
     });
@@ -209,11 +217,11 @@ fn removing_the_first_of_a_subnet_keeps_the_others() {
             addresses.start(address, None).await.unwrap();
         }
         addresses.stop(&floating[0]).await.unwrap();
-        assert!(!is_there(floating[0].ip) && is_there(floating[1].ip) && is_there(floating[2].ip));
+        assert!(!is_there(floating[0].ip).await && is_there(floating[1].ip).await && is_there(floating[2].ip).await);
         // The same when it is the kernel that removes it.
         addresses.start(&floating[1], Some(clock::now() + Duration::from_millis(1400))).await.unwrap();
         assert_eq!(next(&mut events).await, AddressEvent::AddressGone { ip: floating[1].ip, device: "eth0".into() });
-        assert!(is_there(floating[2].ip));
+        assert!(is_there(floating[2].ip).await);
     });
 }
 
@@ -227,13 +235,13 @@ fn a_deleted_address_is_back_within_milliseconds() {
         addresses.start(&floating, None).await.unwrap();
         let mut worst = Duration::ZERO;
         for _ in 0..20 {
-            let index = Requests::open().unwrap().link("eth0").unwrap().unwrap().index;
+            let index = Requests::open().unwrap().link("eth0").await.unwrap().unwrap().index;
             let begin = Instant::now();
-            Requests::open().unwrap().remove(&[(index, floating.ip, 24)]).unwrap().remove(0).unwrap();
+            Requests::open().unwrap().remove(&[(index, floating.ip, 24)]).await.remove(0).unwrap();
             assert_eq!(next(&mut events).await, AddressEvent::AddressGone { ip: floating.ip, device: "eth0".into() });
             addresses.start(&floating, None).await.unwrap();
             worst = worst.max(begin.elapsed());
-            assert!(is_there(floating.ip));
+            assert!(is_there(floating.ip).await);
         }
         println!("deleted and put back: {worst:?} at worst");
         assert!(worst < Duration::from_millis(100), "{worst:?}");
@@ -258,6 +266,13 @@ fn links_that_come_and_go_are_told() {
         peer.ip("link set eth0 up");
         assert_eq!(next(&mut events).await, AddressEvent::LinkUp { device: "eth0".into() });
         addresses.check_link(&floating).await.unwrap();
+        // Also while nothing of ours is there: it may be what a group waits for.
+        addresses.stop(&floating).await.unwrap();
+        peer.ip("link set eth0 down");
+        assert_eq!(next(&mut events).await, AddressEvent::LinkDown { device: "eth0".into() });
+        peer.ip("link set eth0 up");
+        assert_eq!(next(&mut events).await, AddressEvent::LinkUp { device: "eth0".into() });
+        addresses.start(&floating, None).await.unwrap();
         ip("link delete eth0");
         let gone = [next(&mut events).await, next(&mut events).await];
         assert!(gone.contains(&AddressEvent::LinkDown { device: "eth0".into() }), "{gone:?}");
@@ -277,9 +292,9 @@ fn neighbours_learn_the_new_place_at_once() {
     for stale in ["10.77.0.180", "fd77::180"] {
         peer.ip(&format!("neighbour replace {stale} lladdr 02:00:00:00:00:99 dev eth0 nud stale"));
     }
-    let link = Requests::open().unwrap().link("eth0").unwrap().unwrap();
-    let hardware = link.hardware.unwrap().map(|byte| format!("{byte:02x}")).join(":");
     block_on(async {
+        let link = Requests::open().unwrap().link("eth0").await.unwrap().unwrap();
+        let hardware = link.hardware.unwrap().map(|byte| format!("{byte:02x}")).join(":");
         let (addresses, _events) = Addresses::open().unwrap();
         for (text, prefix) in [("10.77.0.180", 24), ("fd77::180", 64)] {
             let begin = Instant::now();

@@ -2,7 +2,7 @@
 
 use std::{
     process::Command,
-    sync::mpsc::{self, Sender},
+    sync::mpsc::{self, SyncSender},
     thread,
 };
 
@@ -35,15 +35,15 @@ type Job = Box<dyn FnOnce() + Send>;
 
 /// Another machine on the link: a thread in a network namespace of its own.
 pub struct Peer {
-    jobs: Sender<Job>,
+    jobs: SyncSender<Job>,
     thread: i32,
 }
 
 impl Peer {
     /// With an empty namespace.
     pub fn new() -> Self {
-        let (jobs, queue) = mpsc::channel::<Job>();
-        let (tell, told) = mpsc::channel();
+        let (jobs, queue) = mpsc::sync_channel::<Job>(1);
+        let (tell, told) = mpsc::sync_channel(1);
         thread::spawn(move || {
             enter_new();
             tell.send(gettid().as_raw()).unwrap();
@@ -66,7 +66,7 @@ impl Peer {
 
     /// Runs something there.
     pub fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
-        let (tell, told) = mpsc::channel();
+        let (tell, told) = mpsc::sync_channel(1);
         self.jobs.send(Box::new(move || drop(tell.send(work())))).expect("the peer's thread lives");
         told.recv().expect("the peer's work succeeded")
     }

@@ -46,7 +46,7 @@ impl Clock {
     /// What the clock shows at an instant.
     pub fn local(&self, at: Instant) -> Time {
         let elapsed = at.saturating_sub(self.since) as i64;
-        Time(self.shown + (elapsed + elapsed * self.fast / 1_000_000) as u64)
+        Time(self.shown + (elapsed + (elapsed * self.fast).div_euclid(1_000_000)) as u64)
     }
 
     /// The first instant at which the clock shows `time` or more.

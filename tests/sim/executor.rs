@@ -9,7 +9,7 @@ use rand::Rng;
 use super::{
     clock::{Instant, MILLISECOND, NEVER, SECOND, span},
     queue::What,
-    world::World,
+    world::{Sabotage, World},
 };
 
 /// A lifetime ends at least this long before the lease does.
@@ -152,10 +152,14 @@ impl World {
 
     /// The kernel's removal is due.
     pub fn expires(&mut self, node: usize, assignment: usize, token: u32) {
-        if self.hosts[node].presence[assignment].is_some_and(|presence| presence.token == token) {
+        let is_due = self.hosts[node].presence[assignment].is_some_and(|presence| presence.token == token);
+        if is_due && self.sabotage != Sabotage::NoKernel {
             self.log(|| format!("n{node} kernel removes assignment {assignment}"));
             if self.runs(node) {
                 self.stats.gaps += 1;
+                if self.schedule.is_still() {
+                    self.fail(format!("no fault was in force, but the kernel removed assignment {assignment} from node {node}"));
+                }
             }
             self.takes_down(node, assignment);
         }

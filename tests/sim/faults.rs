@@ -97,12 +97,14 @@ pub struct Faults {
     pub random: ChaCha8Rng,
     ongoing: Vec<Ongoing>,
     numbers: u32,
+    /// When last a fault began or ended, other than by an order.
+    changed: Instant,
 }
 
 impl Faults {
     /// None yet.
     pub fn new(random: ChaCha8Rng) -> Self {
-        Self { random, ongoing: Vec::new(), numbers: 0 }
+        Self { random, ongoing: Vec::new(), numbers: 0, changed: 0 }
     }
 
     /// Starts and stops take seconds on this node.
@@ -113,6 +115,11 @@ impl Faults {
     /// Starts fail on this node, this one among them.
     pub fn failing(&mut self, node: usize) -> bool {
         self.has(Kind::FailingStarts, node) && self.random.random_bool(0.8)
+    }
+
+    /// Nothing has changed for so long, save by orders.
+    pub fn settled_for(&self, now: Instant) -> Instant {
+        now.saturating_sub(self.changed)
     }
 
     fn has(&self, kind: Kind, node: usize) -> bool {
@@ -165,6 +172,9 @@ impl World {
         }
         self.log(|| format!("*** fault {number}: {kind:?} of n{node} for {:.3} s", length as f64 / 1e9));
         self.stats.faults[kind as usize] += 1;
+        if !matches!(kind, Kind::Leave | Kind::Standby) {
+            self.faults.changed = self.now;
+        }
         self.faults.ongoing.push(Ongoing { number, kind, node, group });
         self.queue.push(self.now + length, What::Undo { fault: number });
         self.now + length
@@ -298,10 +308,11 @@ impl World {
         let fault = self.faults.ongoing.remove(at);
         self.log(|| format!("*** fault {number} ends: {:?} of n{}", fault.kind, fault.node));
         let node = fault.node;
+        self.faults.changed = self.now;
         self.forget_kept(node);
         match fault.kind {
             Kind::Loss | Kind::Duplication | Kind::Delay | Kind::Cut | Kind::OneWay | Kind::Partial | Kind::Split => {
-                self.network.heal(number)
+                self.network.heal(number);
             }
             Kind::Kill | Kind::PowerLoss | Kind::DiskLoss | Kind::NewTiming | Kind::NewLayout => {
                 if self.hosts[node].core.is_none() {

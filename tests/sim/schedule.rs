@@ -10,7 +10,7 @@ use super::{
     clock::{Instant, MILLISECOND, SECOND, span},
     queue::What,
     setup,
-    world::World,
+    world::{Sabotage, World},
 };
 
 /// How long nothing may move after each settling; the last rest lasts to the end of the run.
@@ -136,7 +136,12 @@ impl World {
                 let more = rest + 20 * SECOND + self.bound_to_run() + self.bound_to_go_home() + REST;
                 let last = self.now + more > self.setup.length;
                 match (fits, last) {
-                    (true, false) => self.enter(Phase::Still, rest),
+                    (true, false) => {
+                        self.enter(Phase::Still, rest);
+                        if self.sabotage == Sabotage::Restless {
+                            self.breaks_a_link();
+                        }
+                    }
                     // It lasts to the end of the run.
                     (true, true) => self.schedule.phase = Phase::Still,
                     (false, false) => self.begin_faults(),
@@ -152,6 +157,17 @@ impl World {
         self.schedule.phase = phase;
         self.log(|| format!("=== {phase:?}"));
         self.queue.push(self.now + length, What::Phase);
+    }
+
+    /// A mistake put in on purpose: an owner loses its link at rest.
+    fn breaks_a_link(&mut self) {
+        for group in 0..self.setup.groups.len() {
+            let facts = &self.setup.groups[group];
+            if let Some(owner) = self.checker.owner(group).filter(|_| facts.leased) {
+                let id = facts.id;
+                self.tell(owner, Event::Fitness { group: id, able: false });
+            }
+        }
     }
 
     fn begin_faults(&mut self) {

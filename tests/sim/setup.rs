@@ -2,9 +2,10 @@
 
 use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
+use drcm::config::group;
 use drcm::model::{
-    Address, Assignment, AssignmentId, CheckIntervals, Config, Driver, Failback, Fingerprint, Group, GroupId, Interface, Keep, Kind,
-    LogSettings, NoQuorum, NodeConfig, NodeId, Options, Quorum, Resource, ResourceId, Server, Service, Spec, Takeover, Transport,
+    Address, Assignment, CheckIntervals, Config, Driver, Failback, Fingerprint, GroupId, Interface, Keep, Kind, LogSettings, NoQuorum,
+    NodeConfig, NodeId, Options, Quorum, Resource, ResourceId, Server, Service, Spec, Takeover, Transport,
 };
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -124,7 +125,7 @@ impl Setup {
             clocks,
             latency,
             always,
-            sealed: shortest >= Duration::from_millis(100) && random.random_bool(0.06),
+            sealed: shortest >= Duration::from_millis(100) && random.random_bool(0.03),
             socket: random.random_range(16..=256),
             pair,
             length,
@@ -305,7 +306,7 @@ impl Draft<'_> {
     fn config(&self, timing: Timing, layout: usize) -> Config {
         let nodes: Vec<NodeConfig> = (0..self.count).map(|index| self.node(index, layout)).collect();
         let resources: Vec<Resource> = self.plans.iter().map(|plan| resource(&plan.resource)).collect();
-        let groups = groups(&nodes, &resources);
+        let groups = group(&nodes, &resources);
         let fingerprint = Fingerprint::of(&format!("{timing:?} {layout}"));
         Config { server: self.server(timing), nodes, resources, groups, fingerprint }
     }
@@ -400,29 +401,6 @@ fn resource(id: &ResourceId) -> Resource {
             mount_options: None,
         },
     }
-}
-
-/// The groups by definition: assignments with the same home and the same candidates.
-fn groups(nodes: &[NodeConfig], resources: &[Resource]) -> Vec<Group> {
-    let mut groups: Vec<Group> = Vec::new();
-    for node in nodes {
-        let mut own: Vec<(Vec<NodeId>, Assignment)> = Vec::new();
-        for resource in resources.iter().filter(|resource| node.primary.contains(&resource.id)) {
-            let assignment = Assignment { home: node.id, resource: resource.id.clone() };
-            let backups = nodes.iter().filter(|other| other.backup.contains(&assignment)).map(|other| other.id);
-            own.push((std::iter::once(node.id).chain(backups).collect(), assignment));
-        }
-        while let Some((candidates, _)) = own.first() {
-            let candidates = candidates.clone();
-            let (mine, others): (Vec<_>, Vec<_>) = own.into_iter().partition(|(their, _)| *their == candidates);
-            own = others;
-            let mut assignments: Vec<Assignment> = mine.into_iter().map(|(_, assignment)| assignment).collect();
-            assignments.sort_by_key(|assignment| assignment.resource.kind);
-            let ids: Vec<AssignmentId> = assignments.iter().map(Assignment::id).collect();
-            groups.push(Group { id: GroupId::of(&ids), home: node.id, candidates, assignments });
-        }
-    }
-    groups
 }
 
 fn facts(layouts: &[Arc<Config>], nodes: &[NodeId], plans: &[Plan]) -> Vec<GroupFacts> {

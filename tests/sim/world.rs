@@ -1,10 +1,10 @@
 //! The world of one run: machines, daemons, the agenda, and what passes between them. One [`World`] is one seed.
 
-use std::{collections::VecDeque, fmt::Write, sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use drcm::{
-    cluster::{Node, Start},
-    model::{Action, BootId, Config, Decision, Event, Generation, GroupId, Message, NodeId, Outcome, Output, StopReason, Tag, Time},
+    cluster::Node,
+    model::{Action, BootId, Config, Decision, Event, Generation, GroupId, Message, NodeId, StopReason, Tag, Time},
 };
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -18,14 +18,9 @@ use super::{
     post::{Post, Slot},
     queue::{Queue, What},
     schedule::Schedule,
-    setup::{self, Setup},
+    setup::Setup,
     stats::Stats,
 };
-
-/// Timer events that a core may ask for without letting time pass.
-const SPINS: u32 = 100;
-/// Lines of the trace that are kept for the report of a failure.
-const TRACE_LINES: usize = 200;
 
 /// A mistake put in on purpose, to see that the checker finds it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,6 +36,12 @@ pub enum Sabotage {
     NoRefusals,
     /// Nodes start without silence.
     NoSilence,
+    /// The kernel removes no address.
+    NoKernel,
+    /// Lists of claims never arrive.
+    NoLists,
+    /// A link fails when everything is at rest.
+    Restless,
 }
 
 /// What a run keeps of what happened.
@@ -146,10 +147,14 @@ pub struct World {
     pub stats: Stats,
     /// The first broken rule.
     pub failure: Option<String>,
-    sabotage: Sabotage,
-    trace: Trace,
-    lines: VecDeque<String>,
-    outgoing: Vec<Vec<Message>>,
+    /// The mistake put in on purpose.
+    pub sabotage: Sabotage,
+    /// What is told.
+    pub trace: Trace,
+    /// The last lines of the trace.
+    pub lines: VecDeque<String>,
+    /// By receiver: what the event in hand made the node say.
+    pub outgoing: Vec<Vec<Message>>,
     tokens: u32,
 }
 
@@ -209,7 +214,7 @@ impl World {
             queue: Queue::default(),
             hosts,
             network,
-            post: Post::new(count),
+            post: Post::new(setup.nodes.clone(), setup.sealed),
             checker,
             faults: Faults::new(stream(3)),
             schedule: Schedule::new(setup.layouts),
@@ -303,29 +308,6 @@ impl World {
         }
     }
 
-    /// Adds a line to the trace, if there is one.
-    pub fn log(&mut self, line: impl FnOnce() -> String) {
-        if self.trace == Trace::Off {
-            return;
-        }
-        let line = format!("{:>13.6} {}", self.now as f64 / 1e9, line());
-        if self.trace == Trace::Print {
-            println!("{line}");
-        }
-        if self.lines.len() == TRACE_LINES {
-            self.lines.pop_front();
-        }
-        self.lines.push_back(line);
-    }
-
-    /// The last lines of the trace.
-    pub fn tail(&self) -> String {
-        self.lines.iter().fold(String::new(), |mut text, line| {
-            writeln!(text, "{line}").expect("writing to a string succeeds");
-            text
-        })
-    }
-
     /// A number that outdates all before it.
     pub fn token(&mut self) -> u32 {
         self.tokens += 1;
@@ -337,174 +319,7 @@ impl World {
         self.hosts[node].core.is_some() && !self.hosts[node].paused
     }
 
-    /// A daemon starts, with what is on the machine's disk.
-    pub fn start_daemon(&mut self, node: usize) {
-        let boot = BootId(self.random.random());
-        let host = &mut self.hosts[node];
-        host.life += 1;
-        host.boot = boot;
-        host.timing = host.next_timing;
-        host.layout = host.next_layout;
-        host.sent_home.fill(0);
-        host.config = Arc::clone(&self.setup.configs[host.timing][host.layout]);
-        host.paused = false;
-        host.leaving = false;
-        host.standby = false;
-        host.resumed = self.now;
-        host.spins = 0;
-        host.tag = Tag(0);
-        // Without the disk a node can only assume its own configuration: safe while that is not shorter than before.
-        if std::mem::take(&mut host.disk_lost) && setup::longest(&host.config) >= host.granted {
-            host.disk = Duration::ZERO;
-        }
-        let start = Start { longest_lease: host.disk };
-        let now = host.clock.local(self.now);
-        let told = if self.sabotage == Sabotage::NoSilence { now.before(Duration::from_secs(1000)) } else { now };
-        let core = Node::new(Arc::clone(&host.config), host.id, boot, start, told);
-        host.deadline = core.deadline().0;
-        host.core = Some(core);
-        host.timer = host.clock.instant(host.deadline).max(self.now + 50_000);
-        self.post.forget(node);
-        self.log(|| format!("n{node} starts as {boot:?}"));
-        self.remove_orphans(node);
-    }
-
-    /// The process of a daemon ends at once, for whatever reason.
-    pub fn end_daemon(&mut self, node: usize) {
-        let host = &mut self.hosts[node];
-        host.life += 1;
-        host.core = None;
-        host.paused = false;
-        host.leaving = false;
-        host.timer = NEVER;
-        host.deferred.clear();
-        host.waiting.clear();
-        host.unfit = 0;
-        host.failed = 0;
-        for slot in std::mem::take(&mut host.inbox) {
-            self.post.done(slot);
-        }
-        for job in &mut self.hosts[node].jobs {
-            job.cancel();
-        }
-        self.checker.gone(node);
-    }
-
-    /// SIGSTOP.
-    pub fn pause(&mut self, node: usize) {
-        let host = &mut self.hosts[node];
-        host.life += 1;
-        host.paused = true;
-        host.timer = NEVER;
-        self.log(|| format!("n{node} is stopped"));
-    }
-
-    /// SIGCONT. The daemon looks at the clock first, then at what has piled up; its executor may be quicker or slower.
-    pub fn resume(&mut self, node: usize) {
-        let host = &mut self.hosts[node];
-        if !host.paused {
-            return;
-        }
-        host.life += 1;
-        host.paused = false;
-        host.resumed = self.now;
-        let deferred = std::mem::take(&mut host.deferred);
-        let inbox = std::mem::take(&mut host.inbox);
-        let waiting = std::mem::take(&mut host.waiting);
-        self.log(|| format!("n{node} goes on, {} datagrams wait", inbox.len()));
-        let executor_first = self.random.random_bool(0.5);
-        let (effects, reports): (Vec<What>, Vec<What>) = deferred.into_iter().partition(|what| matches!(what, What::Effect { .. }));
-        if executor_first {
-            effects.iter().for_each(|what| self.executes(*what));
-        }
-        self.tick(node);
-        if !executor_first {
-            effects.iter().for_each(|what| self.executes(*what));
-        }
-        reports.iter().for_each(|what| self.executes(*what));
-        for slot in inbox {
-            self.arrives(node, slot);
-        }
-        waiting.into_iter().for_each(|event| self.dispatch(node, event));
-        self.rearm(node, true);
-    }
-
-    /// A timer event.
-    pub fn tick(&mut self, node: usize) {
-        let host = &mut self.hosts[node];
-        host.timers += 1;
-        let before = host.clock.local(self.now);
-        self.dispatch(node, Event::Timer);
-        let host = &mut self.hosts[node];
-        if host.deadline <= before {
-            host.spins += 1;
-            if host.spins > SPINS {
-                let deadline = host.deadline;
-                self.fail(format!("the core of node {node} wants to be woken at {deadline:?} again and again; it is {before:?}"));
-            }
-        } else {
-            host.spins = 0;
-        }
-    }
-
-    /// Gives the core of a node something to handle and does what it says.
-    pub fn dispatch(&mut self, node: usize, event: Event) {
-        let host = &mut self.hosts[node];
-        let now = host.clock.local(self.now);
-        if host.core.is_none() {
-            return;
-        }
-        if self.trace != Trace::Off {
-            let line = self.describe(node, now, &event);
-            self.log(|| line);
-        }
-        let host = &mut self.hosts[node];
-        let Some(core) = host.core.as_mut() else { return };
-        let outputs = core.handle(event, now);
-        host.deadline = core.deadline().0;
-        host.disk = host.disk.max(core.longest_lease());
-        host.granted = host.granted.max(setup::longest(&host.config));
-        let deadline = host.deadline;
-        self.stats.events += 1;
-        let mut left = false;
-        for output in outputs {
-            match output {
-                Output::Send { to, message } => self.send(node, to, message),
-                Output::Act(action) => self.act(node, action),
-                Output::Decided(decision) => self.decided(node, &decision),
-                Output::Left => left = true,
-            }
-        }
-        self.flush(node);
-        let host = &self.hosts[node];
-        let checked = self.checker.handled(node, deadline, &host.clock, self.now);
-        self.hold(checked);
-        if left {
-            self.has_left(node);
-        } else {
-            self.rearm(node, false);
-        }
-    }
-
-    fn rearm(&mut self, node: usize, always: bool) {
-        let late = match self.random.random::<u32>() {
-            draw if draw % 64 == 0 => u64::from(draw >> 6) % (MILLISECOND * 8 / 10),
-            draw => u64::from(draw >> 6) % 60_000,
-        };
-        let now = self.now;
-        let host = &mut self.hosts[node];
-        if host.core.is_none() || host.paused {
-            host.timer = NEVER;
-            return;
-        }
-        let due = host.clock.instant(host.deadline).max(now);
-        // An unchanged deadline keeps its delay, or a stream of events could put the timer off for ever.
-        if always || host.timer < due || host.timer > due + MILLISECOND {
-            host.timer = due.saturating_add(late);
-        }
-    }
-
-    fn decided(&mut self, node: usize, decision: &Decision) {
+    pub fn decided(&mut self, node: usize, decision: &Decision) {
         self.log(|| format!("n{node} decides {decision:?}"));
         match decision {
             Decision::Acquired { .. } => self.stats.acquisitions += 1,
@@ -523,7 +338,7 @@ impl World {
         }
     }
 
-    fn act(&mut self, node: usize, action: Action) {
+    pub fn act(&mut self, node: usize, action: Action) {
         self.log(|| format!("n{node} orders {action:?}"));
         match action {
             Action::Start { group, generation, until } => {
@@ -607,7 +422,7 @@ impl World {
     }
 
     /// A daemon that was told to leave is done.
-    fn has_left(&mut self, node: usize) {
+    pub fn has_left(&mut self, node: usize) {
         self.log(|| format!("n{node} has left"));
         if !self.hosts[node].leaving {
             self.fail(format!("node {node} left without being told to"));
@@ -624,147 +439,5 @@ impl World {
         }
         self.end_daemon(node);
         self.restart_after_leaving(node);
-    }
-
-    fn send(&mut self, node: usize, to: NodeId, message: Message) {
-        let Some(receiver) = self.hosts.iter().position(|host| host.id == to) else {
-            self.fail(format!("node {node} sends to {to}, which is no node"));
-            return;
-        };
-        let host = &mut self.hosts[node];
-        let checked = match &message {
-            Message::Heartbeat(heartbeat) => {
-                host.tag = heartbeat.tag;
-                self.checker.heartbeat(node, host.boot, heartbeat, &host.clock, self.now)
-            }
-            Message::Claims(claims) => self.checker.claims(node, host.boot, claims, &host.clock, self.now),
-            Message::Ack(ack) => match self.post.proven(node, receiver) {
-                Some(boot) => self.checker.ack(node, receiver, boot, ack, &host.clock, self.now),
-                None => Err(format!("node {node} answers node {receiver}, which it has not heard")),
-            },
-            Message::Want(_) | Message::Definition(_) => Ok(()),
-        };
-        self.hold(checked);
-        self.outgoing[receiver].push(message);
-    }
-
-    /// What was said to one peer while one event was handled shares a datagram.
-    fn flush(&mut self, node: usize) {
-        let mut previous: Option<(usize, Slot)> = None;
-        for to in 0..self.outgoing.len() {
-            if self.outgoing[to].is_empty() {
-                continue;
-            }
-            self.stats.datagrams += 1;
-            let shared = previous.filter(|(before, _)| self.outgoing[*before] == self.outgoing[to]).map(|(_, slot)| slot);
-            if self.trace != Trace::Off {
-                let said: Vec<String> = self.outgoing[to].iter().map(brief).collect();
-                let line = format!("n{node} -> n{to}: {}", said.join("; "));
-                self.log(|| line);
-            }
-            let slot = match shared {
-                Some(slot) => slot,
-                None => self.post.pack(node, self.hosts[node].boot, &self.outgoing[to], self.now),
-            };
-            previous = Some((to, slot));
-            let fate = self.network.send(node, to);
-            for travel in fate.arrivals.into_iter().flatten() {
-                self.post.again(slot);
-                self.queue.push(self.now + travel, What::Deliver { to: to as u8, slot });
-            }
-        }
-        if previous.is_some() {
-            self.post.sweep();
-            self.outgoing.iter_mut().for_each(Vec::clear);
-        }
-    }
-
-    /// A datagram reaches a machine.
-    fn arrives(&mut self, to: usize, slot: Slot) {
-        let host = &mut self.hosts[to];
-        if host.core.is_none() {
-            self.post.done(slot);
-            return;
-        }
-        if host.paused {
-            if host.inbox.len() < self.setup.socket {
-                host.inbox.push_back(slot);
-            } else {
-                self.stats.overflows += 1;
-                self.post.done(slot);
-            }
-            return;
-        }
-        let back = self.network.longest_trip();
-        if let Some((from, boot, messages)) = self.post.open(to, slot, self.now, back) {
-            for mut message in messages {
-                if self.hosts[to].core.is_none() {
-                    break;
-                }
-                self.tamper(to, &mut message);
-                let from = self.hosts[from].id;
-                self.dispatch(to, Event::Received { from, boot, message });
-            }
-        }
-        self.post.done(slot);
-    }
-
-    fn tamper(&self, to: usize, message: &mut Message) {
-        if let Message::Ack(ack) = message {
-            match self.sabotage {
-                Sabotage::NewestTag => ack.tag = self.hosts[to].tag,
-                Sabotage::NoRefusals => ack.refused.clear(),
-                Sabotage::None | Sabotage::SlowClock | Sabotage::NoSilence => {}
-            }
-        }
-    }
-}
-
-impl World {
-    /// One event as a line.
-    fn describe(&self, node: usize, now: Time, event: &Event) -> String {
-        match event {
-            Event::Received { from, boot: _, message } => {
-                let from = self.hosts.iter().position(|host| host.id == *from).map_or_else(|| from.to_string(), |from| format!("n{from}"));
-                format!("n{node} [{now:?}] hears {from}: {}", brief(message))
-            }
-            Event::Done { group, generation, outcome } => {
-                let word = match outcome {
-                    Outcome::Started => "started",
-                    Outcome::StartFailed => "failed to start",
-                    Outcome::Stopped => "stopped",
-                };
-                format!("n{node} [{now:?}] {word} {group} ({})", generation.0)
-            }
-            Event::Timer | Event::Fitness { .. } | Event::Order(_) | Event::Alone { .. } => format!("n{node} [{now:?}] {event:?}"),
-        }
-    }
-}
-
-/// One message in a few words.
-fn brief(message: &Message) -> String {
-    match message {
-        Message::Heartbeat(heartbeat) => {
-            let state = heartbeat.state;
-            let words = [
-                (state.eligible, "eligible"),
-                (state.quorate, "quorate"),
-                (state.standby, "standby"),
-                (state.left, "left"),
-                (heartbeat.hears_you, "hears you"),
-            ];
-            let words: Vec<&str> = words.into_iter().filter(|(is, _)| *is).map(|(_, word)| word).collect();
-            format!("heartbeat {} list {} of {} ({})", heartbeat.tag.0, heartbeat.version.0, heartbeat.entries, words.join(", "))
-        }
-        Message::Claims(claims) => {
-            let entries: Vec<String> = claims.entries.iter().map(|entry| format!("{} {:?}", entry.group, entry.stance)).collect();
-            format!("list {}: {}", claims.version.0, entries.join(", "))
-        }
-        Message::Ack(ack) => {
-            let grants = ack.count as usize - ack.refused.len();
-            format!("ack {} of list {}: {grants} granted, cap {} us, refused {:?}", ack.tag.0, ack.version.0, ack.cap_us, ack.refused)
-        }
-        Message::Want(want) => format!("wants list {}", want.version.0),
-        Message::Definition(definition) => format!("{definition:?}"),
     }
 }

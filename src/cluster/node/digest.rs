@@ -27,7 +27,7 @@ impl Hash for Node {
             silent_until,
             standby,
             leaving,
-            reported_left,
+            goodbyes,
             known_quorate,
             alone,
             began,
@@ -36,6 +36,6 @@ impl Hash for Node {
         } = self;
         (me, boot, members, voter, tenures, learning).hash(state);
         (tag, asked, version, list, list_changed, ask_now, next_heartbeat).hash(state);
-        (silent_until, standby, leaving, reported_left, known_quorate, alone, began, review).hash(state);
+        (silent_until, standby, leaving, goodbyes, known_quorate, alone, began, review).hash(state);
     }
 }

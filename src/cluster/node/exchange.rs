@@ -1,5 +1,7 @@
 //! What is said to peers and what they say: heartbeats, lists of claims, acks.
 
+use std::time::Duration;
+
 use super::{
     super::{ASSIGNMENTS_PER_DEFINITION, ENTRIES_PER_MESSAGE, member::Hearing, member::Member, tenure::Phase, voter},
     Node,
@@ -11,6 +13,10 @@ use crate::model::{
 
 /// Groups of other configurations that a voter learns at most.
 const LEARNED_GROUPS: usize = 1_000;
+/// How often a leaving node says goodbye.
+const GOODBYES: u32 = 3;
+/// Longest time between two of them.
+const GOODBYE_GAP: Duration = Duration::from_millis(5);
 /// Assignments of a group that a voter accepts at most.
 const LEARNED_ASSIGNMENTS: u32 = 10_000;
 
@@ -106,7 +112,7 @@ impl Node {
 
     /// Notes what a voter granted and refused for the question asked at `asked`.
     fn apply_ack(&mut self, voter: usize, asked: Time, ack: &Ack, now: Time) {
-        let cap = std::time::Duration::from_micros(ack.cap_us);
+        let cap = Duration::from_micros(ack.cap_us);
         let (first, end) = (ack.first as usize, ack.first.saturating_add(ack.count) as usize);
         let whole = ack.version == self.version && first == 0 && end >= self.list.len();
         // An older list is no longer at hand: its acks count only when one ack speaks of all of it.
@@ -198,21 +204,22 @@ impl Node {
             self.renew_list(now);
         }
         let peers: Vec<NodeId> = self.members.iter().map(|member| member.node).collect();
-        let goodbye = self.leaving && !self.reported_left && self.is_clear();
-        // Nobody repeats a goodbye that got lost, so it is said twice.
-        for _ in 0..if goodbye { 2 } else { 1 } {
-            self.begin_heartbeat(now);
-            for peer in &peers {
-                if changed || goodbye {
-                    self.send_list(*peer);
-                }
-                self.send_heartbeat(*peer, now);
+        let goodbye = self.leaving && self.goodbyes < GOODBYES && self.is_clear();
+        self.begin_heartbeat(now);
+        for peer in &peers {
+            if changed || goodbye {
+                self.send_list(*peer);
             }
+            self.send_heartbeat(*peer, now);
         }
         self.answer_ourselves(now);
         if goodbye {
-            self.reported_left = true;
-            self.out.push(Output::Left);
+            // Nobody asks again for a goodbye that got lost, so it is said more than once, in datagrams apart.
+            self.goodbyes += 1;
+            self.next_heartbeat = now + (self.config.server.keep_alive_interval / 10).min(GOODBYE_GAP);
+            if self.goodbyes == GOODBYES {
+                self.out.push(Output::Left);
+            }
         }
     }
 

@@ -54,7 +54,8 @@ pub struct Node {
     silent_until: Time,
     standby: bool,
     leaving: bool,
-    reported_left: bool,
+    /// How often goodbye has been said.
+    goodbyes: u32,
     known_quorate: bool,
     alone: alone::Alone,
 
@@ -96,7 +97,7 @@ impl Node {
             voter,
             tenures,
             learning: BTreeMap::new(),
-            tag: Tag(0),
+            tag: first_tag(boot),
             asked: VecDeque::new(),
             version: Version(0),
             list: Vec::new(),
@@ -106,7 +107,7 @@ impl Node {
             silent_until,
             standby: false,
             leaving: false,
-            reported_left: false,
+            goodbyes: 0,
             known_quorate: false,
             alone: alone::Alone::new(silent_until),
             began: false,
@@ -232,7 +233,14 @@ impl Node {
     }
 
     fn state(&self, now: Time) -> NodeState {
-        NodeState { eligible: self.eligible(), left: self.leaving && self.is_clear(), quorate: self.quorate(now), standby: self.standby }
+        // In its silence a node does not ask: peers must not wait for it, nor send a group home to it.
+        let quorate = self.quorate(now) && self.silent_until() <= now;
+        NodeState { eligible: self.eligible(), left: self.leaving && self.is_clear(), quorate, standby: self.standby }
+    }
+
+    /// The end of start-up silence; a node that grants nothing has none.
+    fn silent_until(&self) -> Time {
+        if self.voter.is_some() { self.silent_until } else { Time::ZERO }
     }
 
     /// Nothing is up, on its way or claimed.
@@ -298,6 +306,12 @@ impl Node {
             self.out.push(Output::Decided(Decision::Quorum { quorate, voters }));
         }
     }
+}
+
+/// Where the tags of an incarnation begin: far from those of any other, or an answer meant for an earlier one, held up on
+/// its way, would be taken for an answer to this one's heartbeat of the same number.
+fn first_tag(boot: BootId) -> Tag {
+    Tag(boot.0 & 0x7fff_ffff_0000_0000)
 }
 
 /// The longest lease that a voter with this configuration grants.

@@ -12,8 +12,8 @@ use super::{
     exchange::claims,
 };
 use crate::model::{
-    Action, AskReason, Decision, Failback, Generation, GroupId, NoQuorum, NodeId, Outcome, Output, RefusalReason, StopReason, Takeover,
-    Time, Wake,
+    Action, AskReason, Decision, Failback, Generation, GroupId, NoQuorum, NodeId, Outcome, Output, RefusalReason, Stance, StopReason,
+    Takeover, Time, Wake,
 };
 
 /// A group that comes back from home within this many failback delays has not stayed well there.
@@ -199,7 +199,7 @@ impl Node {
             eligible: self.eligible(),
             unable: tenure.unable,
             quorate: self.quorate(now),
-            silent_until: if self.voter.is_some() { self.silent_until } else { Time::ZERO },
+            silent_until: self.silent_until(),
             rank: tenure.rank,
             claimed_by: self.claimed_by(tenure.group, now),
             granted_to: self.voter.as_ref().and_then(|voter| voter.obstacle(self.me, self.boot, tenure.group, now)),
@@ -207,7 +207,7 @@ impl Node {
             handed_by: tenure.handed_by.map(|(by, _)| by),
             better: self.better(tenure, now),
             free_since: tenure.free_since.unwrap_or(now).max(self.silent_until),
-            patience: self.lease() / 2,
+            patience: self.patience(),
         }
     }
 
@@ -218,22 +218,39 @@ impl Node {
 
     fn is_well(&self, member: &Member, group: GroupId, now: Time) -> bool {
         let state = member.state();
-        let unable = matches!(member.stance(group), Some(crate::model::Stance::Unable));
-        self.is_alive(member, now) && state.eligible && state.quorate && !unable
+        self.is_alive(member, now) && state.eligible && state.quorate && !declares_unable(member, group)
+    }
+
+    /// A well node that would start the group if it were given it. One that still claims what runs here lost it and has not
+    /// got it down: it would hold the lease and never start.
+    fn could_take(&self, member: &Member, group: GroupId, now: Time) -> bool {
+        self.is_well(member, group, now) && !claims(member, group)
     }
 
     /// The first candidate before this node that could run the group.
     fn better(&self, tenure: &Tenure, now: Time) -> Option<NodeId> {
         let group = self.config.group(tenure.group)?;
+        // When all start together, a better one may end its silence a little later than this node.
+        let starting = now < self.silent_until() + self.patience() * tenure.rank;
         let before = group.candidates.iter().take(tenure.rank as usize);
-        before.copied().find(|node| self.member(*node).is_some_and(|member| self.is_well(member, tenure.group, now)))
+        before.copied().find(|node| {
+            self.member(*node).is_some_and(|member| {
+                let starts_too = starting && self.is_alive(member, now) && member.state().eligible;
+                self.is_well(member, tenure.group, now) || (starts_too && !declares_unable(member, tenure.group))
+            })
+        })
+    }
+
+    /// How long a better candidate may leave a group free, per rank.
+    fn patience(&self) -> Duration {
+        self.lease() / 2
     }
 
     /// The first other candidate that could run the group.
     fn heir(&self, position: usize, now: Time) -> Option<NodeId> {
         let id = self.tenures[position].group;
         let group = self.config.group(id)?;
-        group.candidates.iter().copied().find(|node| self.member(*node).is_some_and(|member| self.is_well(member, id, now)))
+        group.candidates.iter().copied().find(|node| self.member(*node).is_some_and(|member| self.could_take(member, id, now)))
     }
 
     fn review_down(&mut self, position: usize, now: Time) {
@@ -374,10 +391,15 @@ impl Node {
             return;
         }
         let needed = self.needed();
-        let step = self.lease() / 8;
+        let lease = self.lease();
+        let freeze = self.config.server.no_quorum == NoQuorum::Freeze;
         let tenure = &mut self.tenures[position];
         let Some(claim) = &mut tenure.claim else { return };
         let Some(until) = claim.until(needed) else { return };
+        // By the operator's wish it goes on without a lease, so the kernel must not take its addresses away when that ends.
+        let until = if freeze { until.max(now + lease) } else { until };
+        // Voters of another configuration may grant far less than T.
+        let step = until.since(now).min(lease) / 8;
         if until >= claim.told + step {
             claim.told = until;
             self.out.push(Output::Act(Action::Extend { group: tenure.group, until }));
@@ -395,7 +417,7 @@ impl Node {
         let (group, failed) = (tenure.group, tenure.homecomings_failed);
         let home = self.config.group(group)?.home;
         let member = self.member(home)?;
-        let since = member.well_since.filter(|_| self.is_well(member, group, now))?;
+        let since = member.well_since.filter(|_| self.could_take(member, group, now))?;
         let due = since + self.config.server.failback_delay * 2_u32.pow(failed);
         if due <= now {
             return Some(home);
@@ -452,4 +474,9 @@ impl Node {
         let group = tenure.group;
         self.out.push(Output::Act(Action::Stop { group, generation, why }));
     }
+}
+
+/// Whether a peer cannot run a group.
+fn declares_unable(member: &Member, group: GroupId) -> bool {
+    matches!(member.stance(group), Some(Stance::Unable))
 }

@@ -13,6 +13,7 @@ use nix::{sys::stat::Mode, unistd::mkfifo};
 use tracing::{debug, error, info, subscriber::with_default, trace, warn};
 
 use super::*;
+use crate::config::default_server;
 
 struct Directory(PathBuf);
 
@@ -57,17 +58,7 @@ impl Shown {
 }
 
 fn settings() -> LogSettings {
-    LogSettings {
-        file: "drcm.log".into(),
-        keep: 3,
-        max_size: 5_000_000,
-        queue: 2048,
-        clear: false,
-        enabled: true,
-        level: 1,
-        debug: None,
-        verbose: None,
-    }
+    default_server().log
 }
 
 /// Logs what `what` logs and returns what went to stderr, in journald's form.

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fs, net::IpAddr, sync::Arc, time::Duration};
 use tokio::{
     select,
     sync::mpsc,
-    task::spawn_blocking,
+    task,
     time::{Instant, sleep_until},
 };
 
@@ -33,6 +33,8 @@ pub(super) const SETTLED: usize = PAUSES.len() - 1;
 const LOOK_AROUND: usize = 3;
 /// Announcements due this soon go with those due now.
 const TOGETHER: Duration = Duration::from_millis(1);
+/// Addresses announced without a pause.
+const TURN: usize = 64;
 
 /// How long before a step, counted from the one before it.
 pub(super) fn pause_before(step: usize) -> Duration {
@@ -57,17 +59,15 @@ pub(super) async fn announce(shared: Arc<Shared>, events: mpsc::Sender<AddressEv
         if due.is_empty() {
             continue;
         }
-        let sending = Arc::clone(&shared);
-        match spawn_blocking(move || send(&sending, &due)).await {
-            Ok(Ok(strays)) => {
+        match send(&shared, &due).await {
+            Ok(strays) => {
                 for stray in strays {
                     if events.send(stray).await.is_err() {
                         return;
                     }
                 }
             }
-            Ok(Err(error)) => tracing::warn!("announcements skipped, the kernel cannot be asked what we hold: {error}"),
-            Err(_) => return,
+            Err(error) => tracing::warn!("announcements skipped, the kernel cannot be asked what we hold: {error}"),
         }
     }
 }
@@ -89,17 +89,19 @@ fn take_due(shared: &Shared) -> Vec<(Key, usize)> {
 
 /// Announces those that the kernel has at this moment: this process may have been stopped for a while, the address may be
 /// with another node, and an announcement of ours would take its clients away.
-fn send(shared: &Shared, due: &[(Key, usize)]) -> Result<Vec<AddressEvent>, SysError> {
-    let mut requests = lock(&shared.requests);
-    let (links, held) = (requests.links()?, requests.addresses()?);
-    drop(requests);
+async fn send(shared: &Shared, due: &[(Key, usize)]) -> Result<Vec<AddressEvent>, SysError> {
+    let (links, held) = shared.look().await?;
     let by_name: BTreeMap<&str, &Link> = links.iter().map(|link| (link.name.as_str(), link)).collect();
     let mut by_ip: BTreeMap<IpAddr, Vec<&Held>> = BTreeMap::new();
     for held in &held {
         by_ip.entry(held.ip).or_default().push(held);
     }
     let mut strays = Vec::new();
-    for (key, step) in due {
+    for (position, (key, step)) in due.iter().enumerate() {
+        // Between many, others get their turn on this thread.
+        if position % TURN == TURN - 1 {
+            task::yield_now().await;
+        }
         let Some(link) = by_name.get(key.device.as_str()) else { continue };
         let places = by_ip.get(&key.ip).map(Vec::as_slice).unwrap_or_default();
         if link.has_carrier() && places.iter().any(|held| held.index == link.index) {

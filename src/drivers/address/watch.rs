@@ -5,13 +5,13 @@ use std::{
     sync::Arc,
 };
 
-use tokio::{sync::mpsc, task::spawn_blocking, time::Instant};
+use tokio::{
+    sync::{OwnedMutexGuard, mpsc},
+    time::Instant,
+};
 
 use super::{AddressEvent, Key, Shared, lock};
-use crate::sys::{
-    SysError,
-    netlink::{Change, Changes, Held, Link},
-};
+use crate::sys::netlink::{Change, Changes, Link};
 
 /// What is known of a device.
 struct Device {
@@ -25,9 +25,19 @@ impl Device {
     }
 }
 
-/// Turns news into events, until aborted or nobody listens any more.
-pub(super) async fn watch(shared: Arc<Shared>, mut changes: Changes, links: Vec<Link>, events: mpsc::Sender<AddressEvent>) {
-    let mut devices: BTreeMap<u32, Device> = links.iter().map(|link| (link.index, Device::of(link))).collect();
+/// Turns news into events, until aborted or nobody listens any more. Whoever wants to change something waits for `turn`: what
+/// became of a device since an address was put on it is told only when the device was known before.
+pub(super) async fn watch(shared: Arc<Shared>, mut changes: Changes, turn: OwnedMutexGuard<()>, events: mpsc::Sender<AddressEvent>) {
+    let mut devices: BTreeMap<u32, Device> = match shared.requests.links().await {
+        Ok(links) => links.iter().map(|link| (link.index, Device::of(link))).collect(),
+        Err(error) => {
+            tracing::error!(
+                "changes of addresses and links are not seen, the kernel cannot be asked for its links: {error}; restart the daemon"
+            );
+            return;
+        }
+    };
+    drop(turn);
     loop {
         let news = match changes.next().await {
             Ok(news) => news,
@@ -45,20 +55,19 @@ pub(super) async fn watch(shared: Arc<Shared>, mut changes: Changes, links: Vec<
     }
 }
 
-async fn digest(shared: &Arc<Shared>, devices: &mut BTreeMap<u32, Device>, news: Vec<Change>) -> Vec<AddressEvent> {
+async fn digest(shared: &Shared, devices: &mut BTreeMap<u32, Device>, news: Vec<Change>) -> Vec<AddressEvent> {
     let mut events = Vec::new();
     let mut suspects: BTreeSet<Key> = BTreeSet::new();
     let mut overrun = false;
     for change in news {
         match change {
-            Change::AddressAdded(_) => {}
             Change::AddressRemoved(held) => {
                 if let Some(device) = devices.get(&held.index) {
                     suspects.insert(Key { device: device.name.clone(), ip: held.ip });
                 }
             }
             Change::Link(link) => events.extend(link_changed(shared, devices, &link)),
-            Change::LinkRemoved(link) => events.extend(link_gone(shared, devices, link.index)),
+            Change::LinkRemoved(link) => events.extend(link_gone(devices, link.index)),
             Change::Overrun => overrun = true,
         }
     }
@@ -70,13 +79,13 @@ async fn digest(shared: &Arc<Shared>, devices: &mut BTreeMap<u32, Device>, news:
         return events;
     }
     // News is old by the time it is read: ours may have been put back, or removed by ourselves.
-    match look(shared).await {
+    match shared.look().await {
         Ok((links, held)) => {
             if overrun {
                 events.extend(links.iter().filter_map(|link| link_changed(shared, devices, link)));
                 let present: BTreeSet<u32> = links.iter().map(|link| link.index).collect();
                 let gone: Vec<u32> = devices.keys().copied().filter(|index| !present.contains(index)).collect();
-                events.extend(gone.into_iter().filter_map(|index| link_gone(shared, devices, index)));
+                events.extend(gone.into_iter().filter_map(|index| link_gone(devices, index)));
             }
             let there: BTreeSet<Key> =
                 held.into_iter().filter_map(|held| Some(Key { device: devices.get(&held.index)?.name.clone(), ip: held.ip })).collect();
@@ -93,13 +102,13 @@ async fn digest(shared: &Arc<Shared>, devices: &mut BTreeMap<u32, Device>, news:
     events
 }
 
-/// A new or changed device: an event when its carrier came or went and an address of ours is on it.
+/// A new or changed device: an event when its carrier came or went. Also for a device without an address of ours, since one
+/// may be waiting for it.
 fn link_changed(shared: &Shared, devices: &mut BTreeMap<u32, Device>, link: &Link) -> Option<AddressEvent> {
     let device = Device::of(link);
     let (name, alive) = (device.name.clone(), device.alive);
     let before = devices.insert(link.index, device);
-    // A device that is new is one whose carrier came: an address may have been waiting for it.
-    if before.as_ref().map_or(!alive, |before| before.alive == alive) || !concerns(shared, &name) {
+    if before.as_ref().map_or(!alive, |before| before.alive == alive) {
         return None;
     }
     if !alive {
@@ -113,21 +122,7 @@ fn link_changed(shared: &Shared, devices: &mut BTreeMap<u32, Device>, link: &Lin
     Some(AddressEvent::LinkUp { device: name })
 }
 
-fn link_gone(shared: &Shared, devices: &mut BTreeMap<u32, Device>, index: u32) -> Option<AddressEvent> {
+fn link_gone(devices: &mut BTreeMap<u32, Device>, index: u32) -> Option<AddressEvent> {
     let device = devices.remove(&index)?;
-    (device.alive && concerns(shared, &device.name)).then_some(AddressEvent::LinkDown { device: device.name })
-}
-
-fn concerns(shared: &Shared, device: &str) -> bool {
-    lock(&shared.wanted).keys().any(|key| key.device == device)
-}
-
-async fn look(shared: &Arc<Shared>) -> Result<(Vec<Link>, Vec<Held>), SysError> {
-    let shared = Arc::clone(shared);
-    spawn_blocking(move || {
-        let mut requests = lock(&shared.requests);
-        Ok((requests.links()?, requests.addresses()?))
-    })
-    .await
-    .expect("the work neither panics nor is it aborted")
+    device.alive.then_some(AddressEvent::LinkDown { device: device.name })
 }

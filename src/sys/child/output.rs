@@ -91,7 +91,7 @@ impl OutputLog {
 
     /// Opens it for one child: the section, and its standard output and error.
     pub(super) fn begin(&self, title: &str) -> Result<(Section, Stdio, Stdio), SysError> {
-        if fs::metadata(&self.path).is_ok_and(|metadata| metadata.len() >= self.max_size) {
+        if fs::symlink_metadata(&self.path).is_ok_and(|metadata| metadata.is_file() && metadata.len() >= self.max_size) {
             let mut old = self.path.clone().into_os_string();
             old.push(".1");
             let _ = fs::rename(&self.path, old);

@@ -1,0 +1,190 @@
+//! The daemon of one machine as the core knows it: it starts and ends, is stopped and goes on, looks at the clock, gives the
+//! core what happens and does what the core says.
+
+use std::{sync::Arc, time::Duration};
+
+use drcm::{
+    cluster::{Node, Start},
+    model::{BootId, Event, Output, Tag},
+};
+use rand::Rng;
+
+use super::{
+    clock::{MILLISECOND, NEVER},
+    queue::What,
+    setup,
+    world::{Sabotage, Trace, World},
+};
+
+/// Timer events that a core may ask for without letting time pass.
+const SPINS: u32 = 100;
+
+impl World {
+    /// A daemon starts, with what is on the machine's disk.
+    pub fn start_daemon(&mut self, node: usize) {
+        let boot = BootId(self.random.random());
+        let host = &mut self.hosts[node];
+        host.life += 1;
+        host.boot = boot;
+        host.timing = host.next_timing;
+        host.layout = host.next_layout;
+        host.sent_home.fill(0);
+        host.config = Arc::clone(&self.setup.configs[host.timing][host.layout]);
+        host.paused = false;
+        host.leaving = false;
+        host.standby = false;
+        host.resumed = self.now;
+        host.spins = 0;
+        host.tag = Tag(0);
+        // Without the disk a node can only assume its own configuration: safe while that is not shorter than before.
+        if std::mem::take(&mut host.disk_lost) && setup::longest(&host.config) >= host.granted {
+            host.disk = Duration::ZERO;
+        }
+        let start = Start { longest_lease: host.disk };
+        let now = host.clock.local(self.now);
+        let told = if self.sabotage == Sabotage::NoSilence { now.before(Duration::from_secs(1000)) } else { now };
+        let core = Node::new(Arc::clone(&host.config), host.id, boot, start, told);
+        host.deadline = core.deadline().0;
+        host.core = Some(core);
+        host.timer = host.clock.instant(host.deadline).max(self.now + 50_000);
+        let secret = self.random.random();
+        self.post.starts(node, boot, secret);
+        self.log(|| format!("n{node} starts as {boot:?}"));
+        self.remove_orphans(node);
+    }
+
+    /// The process of a daemon ends at once, for whatever reason.
+    pub fn end_daemon(&mut self, node: usize) {
+        let host = &mut self.hosts[node];
+        host.life += 1;
+        host.core = None;
+        host.paused = false;
+        host.leaving = false;
+        host.timer = NEVER;
+        host.deferred.clear();
+        host.waiting.clear();
+        host.unfit = 0;
+        host.failed = 0;
+        for slot in std::mem::take(&mut host.inbox) {
+            self.post.done(slot);
+        }
+        for job in &mut self.hosts[node].jobs {
+            job.cancel();
+        }
+        self.checker.gone(node);
+    }
+
+    /// SIGSTOP.
+    pub fn pause(&mut self, node: usize) {
+        let host = &mut self.hosts[node];
+        host.life += 1;
+        host.paused = true;
+        host.timer = NEVER;
+        self.log(|| format!("n{node} is stopped"));
+    }
+
+    /// SIGCONT. The daemon looks at the clock first, then at what has piled up; its executor may be quicker or slower.
+    pub fn resume(&mut self, node: usize) {
+        let host = &mut self.hosts[node];
+        if !host.paused {
+            return;
+        }
+        host.life += 1;
+        host.paused = false;
+        host.resumed = self.now;
+        let deferred = std::mem::take(&mut host.deferred);
+        let inbox = std::mem::take(&mut host.inbox);
+        let waiting = std::mem::take(&mut host.waiting);
+        self.log(|| format!("n{node} goes on, {} datagrams wait", inbox.len()));
+        let executor_first = self.random.random_bool(0.5);
+        let (effects, reports): (Vec<What>, Vec<What>) = deferred.into_iter().partition(|what| matches!(what, What::Effect { .. }));
+        if executor_first {
+            effects.iter().for_each(|what| self.executes(*what));
+        }
+        self.tick(node);
+        if !executor_first {
+            effects.iter().for_each(|what| self.executes(*what));
+        }
+        reports.iter().for_each(|what| self.executes(*what));
+        for slot in inbox {
+            self.arrives(node, slot);
+        }
+        waiting.into_iter().for_each(|event| self.dispatch(node, event));
+        self.rearm(node, true);
+    }
+
+    /// A timer event.
+    pub fn tick(&mut self, node: usize) {
+        let host = &mut self.hosts[node];
+        host.timers += 1;
+        let before = host.clock.local(self.now);
+        self.dispatch(node, Event::Timer);
+        let host = &mut self.hosts[node];
+        if host.deadline <= before {
+            host.spins += 1;
+            if host.spins > SPINS {
+                let deadline = host.deadline;
+                self.fail(format!("the core of node {node} wants to be woken at {deadline:?} again and again; it is {before:?}"));
+            }
+        } else {
+            host.spins = 0;
+        }
+    }
+
+    /// Gives the core of a node something to handle and does what it says.
+    pub fn dispatch(&mut self, node: usize, event: Event) {
+        let host = &mut self.hosts[node];
+        let now = host.clock.local(self.now);
+        if host.core.is_none() {
+            return;
+        }
+        if self.trace != Trace::Off {
+            let line = self.describe(node, now, &event);
+            self.log(|| line);
+        }
+        let host = &mut self.hosts[node];
+        let Some(core) = host.core.as_mut() else { return };
+        let outputs = core.handle(event, now);
+        host.deadline = core.deadline().0;
+        host.disk = host.disk.max(core.longest_lease());
+        host.granted = host.granted.max(setup::longest(&host.config));
+        let deadline = host.deadline;
+        self.stats.events += 1;
+        let mut left = false;
+        for output in outputs {
+            match output {
+                Output::Send { to, message } => self.send(node, to, message),
+                Output::Act(action) => self.act(node, action),
+                Output::Decided(decision) => self.decided(node, &decision),
+                Output::Left => left = true,
+            }
+        }
+        self.flush(node);
+        let host = &self.hosts[node];
+        let checked = self.checker.handled(node, deadline, &host.clock, self.now);
+        self.hold(checked);
+        if left {
+            self.has_left(node);
+        } else {
+            self.rearm(node, false);
+        }
+    }
+
+    fn rearm(&mut self, node: usize, always: bool) {
+        let late = match self.random.random::<u32>() {
+            draw if draw % 64 == 0 => u64::from(draw >> 6) % (MILLISECOND * 8 / 10),
+            draw => u64::from(draw >> 6) % 60_000,
+        };
+        let now = self.now;
+        let host = &mut self.hosts[node];
+        if host.core.is_none() || host.paused {
+            host.timer = NEVER;
+            return;
+        }
+        let due = host.clock.instant(host.deadline).max(now);
+        // An unchanged deadline keeps its delay, or a stream of events could put the timer off for ever.
+        if always || host.timer < due || host.timer > due + MILLISECOND {
+            host.timer = due.saturating_add(late);
+        }
+    }
+}
