@@ -386,9 +386,12 @@ impl Node {
         }
         let needed = self.needed();
         let lease = self.lease();
+        let freeze = self.config.server.no_quorum == NoQuorum::Freeze;
         let tenure = &mut self.tenures[position];
         let Some(claim) = &mut tenure.claim else { return };
         let Some(until) = claim.until(needed) else { return };
+        // By the operator's wish it goes on without a lease, so the kernel must not take its addresses away when that ends.
+        let until = if freeze { until.max(now + lease) } else { until };
         // Voters of another configuration may grant far less than T.
         let step = until.since(now).min(lease) / 8;
         if until >= claim.told + step {
