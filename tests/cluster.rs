@@ -330,6 +330,25 @@ fn a_frozen_minority_keeps_what_runs() {
 }
 
 #[test]
+fn what_runs_is_not_given_to_a_node_that_has_not_stopped_it() {
+    let mut world = started(3, "");
+    world.stuck.insert(id("a"));
+    world.split("a", "b");
+    world.split("a", "c");
+    world.run(MS * 3000);
+    world.cut.clear();
+    let healed = world.now;
+    world.run(MS * 60_000);
+    assert!(world.running[&id("b")].len() == 1 && world.moves_since(healed) == 0, "it went home to a node that cannot take it");
+    // Nor is it when its owner leaves.
+    world.feed(id("b"), Event::Order(Order::Leave));
+    world.run(MS * 100);
+    assert!(
+        !world.decisions.iter().any(|(_, _, decision)| matches!(decision, Decision::Released { next: Some(next), .. } if *next == id("a")))
+    );
+}
+
+#[test]
 fn what_cannot_start_at_home_goes_on_to_the_next_and_rests_when_all_have_failed() {
     let mut world = World::new(config(3, ""));
     world.broken.insert(id("a"));

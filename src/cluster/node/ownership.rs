@@ -221,6 +221,12 @@ impl Node {
         self.is_alive(member, now) && state.eligible && state.quorate && !declares_unable(member, group)
     }
 
+    /// A well node that would start the group if it were given it. One that still claims what runs here lost it and has not
+    /// got it down: it would hold the lease and never start.
+    fn could_take(&self, member: &Member, group: GroupId, now: Time) -> bool {
+        self.is_well(member, group, now) && !claims(member, group)
+    }
+
     /// The first candidate before this node that could run the group.
     fn better(&self, tenure: &Tenure, now: Time) -> Option<NodeId> {
         let group = self.config.group(tenure.group)?;
@@ -244,7 +250,7 @@ impl Node {
     fn heir(&self, position: usize, now: Time) -> Option<NodeId> {
         let id = self.tenures[position].group;
         let group = self.config.group(id)?;
-        group.candidates.iter().copied().find(|node| self.member(*node).is_some_and(|member| self.is_well(member, id, now)))
+        group.candidates.iter().copied().find(|node| self.member(*node).is_some_and(|member| self.could_take(member, id, now)))
     }
 
     fn review_down(&mut self, position: usize, now: Time) {
@@ -411,7 +417,7 @@ impl Node {
         let (group, failed) = (tenure.group, tenure.homecomings_failed);
         let home = self.config.group(group)?.home;
         let member = self.member(home)?;
-        let since = member.well_since.filter(|_| self.is_well(member, group, now))?;
+        let since = member.well_since.filter(|_| self.could_take(member, group, now))?;
         let due = since + self.config.server.failback_delay * 2_u32.pow(failed);
         if due <= now {
             return Some(home);
