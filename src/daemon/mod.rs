@@ -141,6 +141,8 @@ async fn serve(config: Arc<Config>, node: NodeConfig, authkey: Arc<AuthKey>, not
     let mut hang_up = signal(SignalKind::hangup()).map_err(system("handle SIGHUP"))?;
     warn_of_limits(&config, &node);
 
+    // Whatever may keep this node from starting comes first: from the cluster thread on, it is a member and acts as one.
+    let local = LocalServer::bind(&config.server.run_dir, &config.server.cluster_user, &config.server.cluster_group)?;
     let boot = BootId(u64::from_le_bytes(random()?));
     let remembered = state::longest_lease(&config.server.spool_dir);
     let core = Node::new(config.clone(), node.id, boot, Start { longest_lease: remembered }, clock::now());
@@ -183,7 +185,6 @@ async fn serve(config: Arc<Config>, node: NodeConfig, authkey: Arc<AuthKey>, not
         let status = status.clone();
         Box::pin(async move { status.answer(request).await })
     });
-    let local = LocalServer::bind(&config.server.run_dir, &config.server.cluster_user, &config.server.cluster_group)?;
     let clients = tokio::spawn(local.serve(handler.clone(), quitting.clone()));
     tokio::spawn(serve_nodes(config.clone(), node.clone(), authkey, handler, quitting));
     info!(

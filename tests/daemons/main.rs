@@ -6,6 +6,7 @@ mod failover;
 mod hostile;
 mod partition;
 mod resources;
+mod start;
 
 use std::{
     path::Path,
