@@ -117,7 +117,10 @@ pub fn run(config: Arc<Config>, options: &RunOptions) -> Result<(), DaemonError>
     let authkey = Arc::new(load_auth(&config.server.auth_dir)?);
     let pid_file = PidFile::take(&config.server)?;
     let log = logs::start(&config.server.log, &config.server.service_name, &config.server.log_dir, &options.log)?;
-    let notify = Notify::from_environment().map_err(system("use the service manager's socket"))?;
+    let notify = Notify::from_environment().unwrap_or_else(|error| {
+        warn!("NOTIFY_SOCKET cannot be used, the service manager is told nothing: {error}");
+        Notify::default()
+    });
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("drcm")
