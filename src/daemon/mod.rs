@@ -47,7 +47,7 @@ use crate::{
     config::{AuthFault, AuthKey, Finding, load_auth, this_node},
     control::{ControlError, Handler, LocalServer, RemoteServer},
     drivers::{DriverError, Drivers, Settings},
-    model::{BootId, Config, Event, NodeConfig, Order, Transport},
+    model::{Assignment, BootId, Config, Event, NodeConfig, Order, Transport},
     sys::{
         clock,
         notify::{Message, Notify},
@@ -225,7 +225,7 @@ async fn serve(config: Arc<Config>, node: NodeConfig, authkey: Arc<AuthKey>, not
 /// Hands everything over, or stops it, before the process ends.
 async fn leave(config: &Config, mailbox: &Mailbox, noticed: &mut mpsc::Receiver<Notice>) {
     info!("leaving: stopping and handing over");
-    let slowest = config.resources.iter().map(|resource| resource.options.stop_timeout).max().unwrap_or_default();
+    let slowest = slowest_stop(config);
     if mailbox.post(Mail::Event(Event::Order(Order::Leave))).is_err() {
         return;
     }
@@ -239,11 +239,17 @@ async fn leave(config: &Config, mailbox: &Mailbox, noticed: &mut mpsc::Receiver<
     if timeout(slowest + LEAVE_GRACE, left).await.is_err() {
         error!(
             "not everything could be stopped in {} s: leaving all the same; what still runs here may be started elsewhere",
-            slowest.as_secs()
+            (slowest + LEAVE_GRACE).as_secs()
         );
     } else {
         info!("left the cluster");
     }
+}
+
+/// Groups stop side by side, the resources of each one after another.
+fn slowest_stop(config: &Config) -> Duration {
+    let stop_timeout = |assignment: &Assignment| config.resource(&assignment.resource).map(|resource| resource.options.stop_timeout);
+    config.groups.iter().map(|group| group.assignments.iter().filter_map(stop_timeout).sum()).max().unwrap_or_default()
 }
 
 /// Once every lease of an earlier, longer configuration has run out, the silence after the next start need not cover it.
@@ -323,4 +329,23 @@ fn tell_manager(notify: &Notify, message: Message<'_>) {
 
 fn system(what: &'static str) -> impl Fn(io::Error) -> DaemonError {
     move |source| DaemonError::System { what, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leave_waits_for_stops_one_after_another() {
+        let node = |name: &str, lists: &str| {
+            format!("[CM_NODE]\nnodename = {name}\nhostname = {name}\nkeep_alive_ip = 10.0.0.{}\n{lists}\n", &name[1..])
+        };
+        let text = format!(
+            "[CM_SERVER]\nstop_timeout = 10\n[CM_SERVICES]\none, one, /bin/true\ntwo, two, /bin/true\nthree, three, /bin/true\n{}{}",
+            node("n1", "node_services = one, two"),
+            node("n2", "node_services = three\nnode_backup_services = n1:one, n1:two")
+        );
+        let config = crate::config::parse_cfg("test.cfg", &text).unwrap_or_else(|report| panic!("{report}")).config;
+        assert_eq!(slowest_stop(&config), Duration::from_secs(20));
+    }
 }
