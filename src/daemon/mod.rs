@@ -24,6 +24,7 @@ use std::{
 
 use nix::{
     errno::Errno,
+    sys::resource::{Resource, getrlimit, setrlimit},
     sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, setsockopt, socket, sockopt},
 };
 use tokio::{
@@ -57,6 +58,8 @@ use crate::{
 
 /// Events of the kernel that may wait for a group.
 const KERNEL_EVENTS: usize = 1024;
+/// Open files that are enough, whatever clients do.
+const DESCRIPTORS: u64 = 4096;
 /// Longest wait for a clean leave beyond the slowest stop.
 const LEAVE_GRACE: Duration = Duration::from_secs(5);
 
@@ -142,6 +145,7 @@ async fn serve(config: Arc<Config>, node: NodeConfig, authkey: Arc<AuthKey>, not
     let mut terminate = signal(SignalKind::terminate()).map_err(system("handle SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("handle SIGINT"))?;
     let mut hang_up = signal(SignalKind::hangup()).map_err(system("handle SIGHUP"))?;
+    raise_descriptor_limit();
     warn_of_limits(&config, &node);
 
     // Whatever may keep this node from starting comes first: from the cluster thread on, it is a member and acts as one.
@@ -284,6 +288,27 @@ fn random<const N: usize>() -> Result<[u8; N], DaemonError> {
     getrandom::fill(&mut bytes)
         .map_err(|error| DaemonError::System { what: "draw random numbers", source: io::Error::other(error.to_string()) })?;
     Ok(bytes)
+}
+
+/// Clients, children and probes of addresses need descriptors at the same time: clients must not be able to use up those that a
+/// take-over needs. Children get back the limit of a fresh login.
+fn raise_descriptor_limit() {
+    let raise = || {
+        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+        if soft >= DESCRIPTORS {
+            return Ok(soft);
+        }
+        // Only root may raise the hard limit.
+        if setrlimit(Resource::RLIMIT_NOFILE, DESCRIPTORS, hard.max(DESCRIPTORS)).is_err() {
+            setrlimit(Resource::RLIMIT_NOFILE, DESCRIPTORS.min(hard), hard)?;
+        }
+        getrlimit(Resource::RLIMIT_NOFILE).map(|(soft, _)| soft)
+    };
+    match raise() {
+        Ok(limit) if limit >= DESCRIPTORS => {}
+        Ok(limit) => warn!("only {limit} open files are allowed, which many clients at a time can use up: allow {DESCRIPTORS} (ulimit -n)"),
+        Err(errno) => warn!("cannot raise the limit of open files: {}", errno.desc()),
+    }
 }
 
 /// Keys that are understood, but whose work is not done yet, must not pass in silence.
