@@ -174,9 +174,13 @@ impl Worker {
     /// Tries until it is up or its restart limit is reached.
     async fn start_member(&self, position: usize, member: &Member) -> Result<(), ()> {
         let mut wait = FIRST_RETRY;
+        let mut tries = 0;
         loop {
             let Err(failure) = self.try_start(position, member).await else { return Ok(()) };
-            let (count, too_many) = member.failed();
+            // A start that takes long to fail would never fail often enough within the window, and nobody else would try.
+            tries += 1;
+            let (recent, too_many) = member.failed();
+            let (count, too_many) = (recent.max(tries), too_many || tries >= member.resource.options.restart_limit);
             self.shared.board.fail(&member.assignment, failure.to_string(), count);
             if too_many {
                 error!("{} cannot be started here after {count} tries: {failure}", member.assignment.resource);
