@@ -26,10 +26,12 @@ impl Lifetimes {
     }
 
     /// Whether a lifetime of `life`, of which `left` is left, is to be renewed now, when the core tells of renewals every
-    /// `step` or a heartbeat `interval` later: at half of it, or earlier when it might end before there is another chance.
+    /// `step` or a heartbeat `interval` later: at half of it, or earlier when it might end before there is another chance. A
+    /// lifetime of one second is much shorter than its lease, so each renewal is used: a break that the lease bears should not
+    /// cost the address.
     #[must_use]
     pub fn is_due(life: Duration, left: Duration, step: Duration, interval: Duration) -> bool {
-        left < (life / 2).max(step + interval * 2 + LATENESS)
+        life <= SECOND || left < (life / 2).max(step + interval * 2 + LATENESS)
     }
 
     /// The lifetime to set when this much of the lease is left; `None` when too little is left to set any safely.
@@ -71,7 +73,9 @@ mod tests {
         assert!(!due(14_000, 7_001, 1_875, 100));
         // h = 500 ms, T = 1.5 s: every renewal is used.
         assert!(due(1_000, 999, 188, 500));
-        assert!(!due(1_000, 700, 188, 100));
+        assert!(due(1_000, 990, 188, 100), "one second: always");
+        assert!(due(4_000, 2_900, 750, 1_000));
+        assert!(!due(4_000, 3_100, 750, 1_000));
     }
 
     #[test]
