@@ -126,7 +126,7 @@ impl World {
                         }
                         events.push_back(Event::Done { group, generation, outcome: Outcome::Stopped });
                     }
-                    Output::Act(Action::CheckAlone) => events.push_back(Event::Alone { clear: self.clear }),
+                    Output::Act(Action::CheckAlone { checks }) => events.push_back(Event::Alone { checks, clear: self.clear }),
                     Output::Act(Action::Extend { until, .. }) => drop(self.kept_until.insert(node, until)),
                     Output::Act(Action::Announce { .. }) => {}
                     Output::Decided(decision) => self.decisions.push((self.now, node, decision)),
@@ -422,6 +422,52 @@ fn a_pair_carries_on_alone_when_the_checks_are_clear() {
     world.clear = false;
     world.crash(id("a"));
     world.run(MS * 60_000);
+    assert_eq!(world.owner(), None);
+}
+
+#[test]
+fn the_owner_in_a_pair_does_not_feel_the_death_of_its_backup() {
+    let mut world = started(2, "");
+    world.crash(id("b"));
+    let died = world.now;
+    world.run(MS * 60_000);
+    assert_eq!(world.moves_since(died), 0);
+    assert!(world.decisions.iter().any(|(.., decision)| *decision == Decision::KeepsAlone));
+    assert!(world.nodes[&id("a")].view(world.now).alone);
+    // And with it back, a majority counts again.
+    world.boot(id("b"), world.config.clone());
+    world.run(MS * 10_000);
+    assert_eq!(world.moves_since(died), 1, "only the clean slate of the one that came back");
+    assert!(!world.nodes[&id("a")].view(world.now).alone);
+}
+
+#[test]
+fn the_owner_in_a_pair_whose_link_is_dead_lets_go() {
+    let mut world = started(2, "");
+    world.clear = false;
+    world.split("a", "b");
+    world.run(MS * 1500);
+    assert_eq!(world.owner(), None);
+    assert!(world.stops.iter().any(|(_, node, why)| *node == id("a") && *why == StopReason::LeaseLost));
+}
+
+#[test]
+fn what_a_pair_keeps_after_a_short_silence_needs_both_again_at_once() {
+    let mut world = started(2, "");
+    let before = world.now;
+    for _ in 0..20 {
+        world.split("a", "b");
+        world.run(MS * 900);
+        world.cut.clear();
+        world.run(MS * 250);
+        assert!(!world.nodes[&id("a")].view(world.now).alone);
+    }
+    assert_eq!(world.moves_since(before), 0);
+    assert!(world.decisions.iter().all(|(.., decision)| *decision != Decision::CarriesOnAlone));
+    // The last of these silences is over: a lease rests on both votes, and ends without the other's.
+    world.clear = false;
+    world.split("a", "b");
+    world.run(MS * 1500);
     assert_eq!(world.owner(), None);
 }
 

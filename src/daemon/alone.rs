@@ -7,42 +7,41 @@ use futures_util::future::join_all;
 use tracing::warn;
 
 use super::executor::Shared;
-use crate::model::{Address, Event, Group, Interface, Spec};
+use crate::model::{Address, Checks, Event, Group, Interface, Spec};
 
 /// How long an address is asked for: RFC 5227 takes seconds, a cluster that fails over cannot.
 const PROBE: Duration = Duration::from_millis(300);
 
 /// Checks and tells the core.
-pub async fn check(shared: Arc<Shared>) {
-    let clear = match faults(&shared).await {
-        faults if faults.is_empty() => true,
-        faults => {
-            for fault in faults {
-                warn!("not carrying on alone: {fault}");
-            }
-            false
-        }
-    };
-    shared.mailbox.tell(Event::Alone { clear });
+pub async fn check(shared: Arc<Shared>, checks: Checks) {
+    let mut faults: Vec<String> = link_faults(&shared).await.into_iter().collect();
+    match checks {
+        Checks::Link => {}
+        Checks::All => faults.extend(address_faults(&shared).await),
+    }
+    for fault in &faults {
+        warn!("not carrying on alone: {fault}");
+    }
+    shared.mailbox.tell(Event::Alone { checks, clear: faults.is_empty() });
 }
 
-async fn faults(shared: &Shared) -> Vec<String> {
-    let mut faults = Vec::new();
+async fn link_faults(shared: &Shared) -> Option<String> {
     let keep_alive = shared.node.keep_alive_ip;
     match shared.drivers.addresses().device_of(keep_alive).await {
         Ok(Some(device)) => {
             let own = on_device(keep_alive, &device);
             if let Err(fault) = shared.drivers.addresses().check_link(&own).await {
-                faults.push(format!("the keep-alive link does not work: {fault}"));
-            } else if let Some(gateway) = shared.config.server.gateway
-                && !answers(shared, gateway, &device).await
-            {
-                faults.push(format!("the gateway {gateway} does not answer on {device}"));
+                return Some(format!("the keep-alive link does not work: {fault}"));
             }
+            let gateway = shared.config.server.gateway?;
+            (!answers(shared, gateway, &device).await).then(|| format!("the gateway {gateway} does not answer on {device}"))
         }
-        Ok(None) => faults.push(format!("no interface has the keep-alive address {keep_alive}")),
-        Err(fault) => faults.push(fault.to_string()),
+        Ok(None) => Some(format!("no interface has the keep-alive address {keep_alive}")),
+        Err(fault) => Some(fault.to_string()),
     }
+}
+
+async fn address_faults(shared: &Shared) -> Vec<String> {
     let claims = addresses_to_take(shared).into_iter().map(|address| async move {
         match shared.drivers.addresses().claimed_by_other(&address, PROBE).await {
             Ok(None) => None,
@@ -54,8 +53,7 @@ async fn faults(shared: &Shared) -> Vec<String> {
             }
         }
     });
-    faults.extend(join_all(claims).await.into_iter().flatten());
-    faults
+    join_all(claims).await.into_iter().flatten().collect()
 }
 
 /// Whether anybody answers for the gateway's address on that link.

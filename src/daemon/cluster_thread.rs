@@ -27,7 +27,7 @@ use tracing::{debug, info, trace, warn};
 use super::{decisions, orders::Orders};
 use crate::{
     cluster::{Node, View},
-    model::{Action, Config, Event, Message, NodeId, Output, Time},
+    model::{Action, Checks, Config, Event, Message, NodeId, Output, Time},
     sys::{
         clock,
         notify::{self, Notify},
@@ -106,7 +106,7 @@ impl Mailbox {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// The checks before carrying on alone are wanted.
-    CheckAlone,
+    CheckAlone(Checks),
     /// Everything is given back: the daemon may exit.
     Left,
 }
@@ -277,7 +277,7 @@ impl ClusterThread {
         for output in self.parts.node.handle(event, clock::now()) {
             match output {
                 Output::Send { to, message } => self.outbox.entry(to).or_default().push(message),
-                Output::Act(Action::CheckAlone) => self.notice(Notice::CheckAlone),
+                Output::Act(Action::CheckAlone { checks }) => self.notice(Notice::CheckAlone(checks)),
                 Output::Act(action) => self.parts.orders.give(action),
                 Output::Decided(decision) => decisions::log(&self.parts.config, &decision),
                 Output::Left => {

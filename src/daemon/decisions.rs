@@ -37,6 +37,7 @@ pub fn log(config: &Config, decision: &Decision) {
         Decision::Released { group, next: None } => info!("group {}: stopped and released", title(group)),
         Decision::Running { group } => info!("group {}: running", title(group)),
         Decision::Unable { group } => warn!("group {}: cannot run here", title(group)),
+        Decision::KeepsAlone => info!("the other voter is silent and the link works: what runs here is kept on this node's own vote"),
         Decision::CarriesOnAlone => warn!("the other voter is silent: this node carries on alone"),
     }
 }

@@ -209,7 +209,7 @@ async fn serve(config: Arc<Config>, node: NodeConfig, authkey: Arc<AuthKey>, not
             _ = interrupt.recv() => break,
             _ = hang_up.recv() => warn!("SIGHUP: the configuration is read at start only; restart this node to change it"),
             notice = noticed.recv() => match notice {
-                Some(Notice::CheckAlone) => drop(tokio::spawn(alone::check(shared.clone()))),
+                Some(Notice::CheckAlone(checks)) => drop(tokio::spawn(alone::check(shared.clone(), checks))),
                 Some(Notice::Left) => {}
                 None => break,
             },

@@ -93,7 +93,7 @@ impl Orders {
             }),
             Action::Extend { group, until } => self.change(group, |slot| slot.tell(until)),
             Action::Announce { group } => self.change(group, |slot| slot.announcements += 1),
-            Action::CheckAlone => {}
+            Action::CheckAlone { .. } => {}
         }
     }
 

@@ -40,7 +40,9 @@ pub enum Event {
     Order(Order),
     /// The answer to [`Action::CheckAlone`].
     Alone {
-        /// Link up, gateway answers and nobody else uses the addresses.
+        /// What was looked at.
+        checks: Checks,
+        /// All of it was found as it should be.
         clear: bool,
     },
 }
@@ -118,8 +120,20 @@ pub enum Action {
         /// The group.
         group: GroupId,
     },
-    /// Check link, gateway and addresses before carrying on alone; answer with [`Event::Alone`].
-    CheckAlone,
+    /// Check this before carrying on alone; answer with [`Event::Alone`]. A later order replaces the one before.
+    CheckAlone {
+        /// What to look at.
+        checks: Checks,
+    },
+}
+
+/// What must be found in order before a node of a pair goes on by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Checks {
+    /// The keep-alive link has carrier and the gateway, when one is configured, answers: enough to keep what runs.
+    Link,
+    /// Nobody else uses the addresses it might take, besides: enough to take them.
+    All,
 }
 
 /// Why a group is stopped.
@@ -210,6 +224,8 @@ pub enum Decision {
         /// The group.
         group: GroupId,
     },
+    /// In a pair, the other voter is silent and the link works: what runs here goes on although its lease is about to end.
+    KeepsAlone,
     /// Alone in a pair, after the three checks.
     CarriesOnAlone,
 }

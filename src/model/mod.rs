@@ -14,7 +14,7 @@ pub use config::{
     Address, Application, CheckIntervals, Config, Crontab, Driver, Failback, FileSystem, Group, Interface, Keep, LogSettings, NoQuorum,
     NodeConfig, Options, Quorum, Resource, Server, Service, Spec, Takeover, Transport,
 };
-pub use event::{Action, AskReason, Decision, Event, Order, Outcome, Output, StopReason, Wake};
+pub use event::{Action, AskReason, Checks, Decision, Event, Order, Outcome, Output, StopReason, Wake};
 pub use ids::{Assignment, AssignmentId, BootId, Fingerprint, Generation, GroupId, Kind, NodeId, ResourceId, Tag, Version};
 pub use message::{Ack, Claims, Definition, Entry, Heartbeat, Message, NodeState, Refusal, RefusalReason, Stance, Want};
 pub use report::{

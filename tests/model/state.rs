@@ -398,7 +398,7 @@ impl Turn {
                     self.change(node, |host| host.executor.until = until);
                 }
                 Output::Act(Action::Announce { .. }) | Output::Left => {}
-                Output::Act(Action::CheckAlone) => return Err(format!("node {node} of three wants to carry on alone")),
+                Output::Act(Action::CheckAlone { .. }) => return Err(format!("node {node} of three wants to carry on alone")),
                 Output::Decided(decision) => self.seen.lost |= matches!(decision, Decision::Lost { .. }),
             }
         }

@@ -2,7 +2,7 @@
 
 use std::{cmp::Ordering, collections::BinaryHeap};
 
-use drcm::model::Outcome;
+use drcm::model::{Checks, Outcome};
 
 use super::clock::Instant;
 
@@ -18,7 +18,7 @@ pub enum What {
     /// The kernel removes an address whose lifetime is over.
     Expire { node: u8, assignment: u8, token: u32 },
     /// The answer to the three checks of a pair.
-    Alone { node: u8, life: u32 },
+    Alone { node: u8, life: u32, checks: Checks },
     /// A daemon starts.
     Restart { node: u8, life: u32 },
     /// A daemon that was told to leave must have left by now.

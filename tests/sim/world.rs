@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use drcm::{
     cluster::Node,
-    model::{Action, BootId, Config, Decision, Event, Generation, GroupId, Message, NodeId, StopReason, Tag, Time},
+    model::{Action, BootId, Checks, Config, Decision, Event, Generation, GroupId, Message, NodeId, StopReason, Tag, Time},
 };
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -274,7 +274,7 @@ impl World {
                 }
             }
             What::Expire { node, assignment, token } => self.expires(usize::from(node), usize::from(assignment), token),
-            What::Alone { node, life } => self.answers_alone(usize::from(node), life),
+            What::Alone { node, life, checks } => self.answers_alone(usize::from(node), life, checks),
             What::Restart { node, life } => {
                 if self.hosts[usize::from(node)].life == life {
                     self.start_daemon(usize::from(node));
@@ -334,6 +334,7 @@ impl World {
             | Decision::Withdrew { .. }
             | Decision::Running { .. }
             | Decision::Unable { .. }
+            | Decision::KeepsAlone
             | Decision::CarriesOnAlone => {}
         }
     }
@@ -368,10 +369,14 @@ impl World {
                 self.extends(node, group, until);
             }
             Action::Announce { .. } => {}
-            Action::CheckAlone => {
-                let after = self.random.random_range(50..300) * MILLISECOND;
+            Action::CheckAlone { checks } => {
+                let after = match checks {
+                    // The link is looked at in no time; only a gateway that is gone is waited for.
+                    Checks::Link => self.random.random_range(50_000..2 * MILLISECOND),
+                    Checks::All => self.random.random_range(50..300) * MILLISECOND,
+                };
                 let life = self.hosts[node].life;
-                self.queue.push(self.now + after, What::Alone { node: node as u8, life });
+                self.queue.push(self.now + after, What::Alone { node: node as u8, life, checks });
             }
         }
     }
@@ -407,18 +412,22 @@ impl World {
         }
     }
 
-    fn answers_alone(&mut self, node: usize, life: u32) {
+    fn answers_alone(&mut self, node: usize, life: u32, checks: Checks) {
         if self.hosts[node].life != life || !self.runs(node) {
             return;
         }
-        // Only an address in use where a probe reaches would be seen.
-        let clear = (0..self.setup.count()).all(|other| {
-            other == node
-                || !self.network.passes(node, other)
-                || !self.network.passes(other, node)
-                || (0..self.setup.assignments).all(|assignment| self.checker.active(assignment) >> other & 1 == 0)
-        });
-        self.dispatch(node, Event::Alone { clear });
+        let clear = match checks {
+            // A link may have carrier although nothing passes.
+            Checks::Link => self.random.random_bool(0.95),
+            // Only an address in use where a probe reaches would be seen.
+            Checks::All => (0..self.setup.count()).all(|other| {
+                other == node
+                    || !self.network.passes(node, other)
+                    || !self.network.passes(other, node)
+                    || (0..self.setup.assignments).all(|assignment| self.checker.active(assignment) >> other & 1 == 0)
+            }),
+        };
+        self.dispatch(node, Event::Alone { checks, clear });
     }
 
     /// A daemon that was told to leave is done.

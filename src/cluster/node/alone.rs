@@ -1,31 +1,75 @@
 //! Carrying on alone: the rules of a pair. Two voters have no majority without each other, so the survivor may go on by
 //! itself after T of silence, once its link, the gateway and the addresses have been checked. This is the one place where
 //! safety rests on something else than a majority.
+//!
+//! A lease ends a little before T of silence is over. So what runs here is looked after earlier: once the other voter has
+//! been silent for a part of T and the link and the gateway are found to work, a node *keeps* what it runs on its own vote,
+//! and takes nothing new. Without that, the death of a backup would stop what its owner runs for as long as the checks take.
 
-use super::{super::tenure::Phase, Node};
-use crate::model::{Action, Decision, Output, Quorum, StopReason, Time};
+use std::time::Duration;
+
+use super::{
+    super::{member::Member, tenure::Phase},
+    Node,
+};
+use crate::model::{Action, Checks, Decision, Output, Quorum, StopReason, Time};
+
+/// Shortest time between two checks of the link while a lease still runs.
+const LINK_AGAIN: Duration = Duration::from_millis(10);
+/// Shortest time between two checks of everything.
+const ALL_AGAIN: Duration = Duration::from_secs(1);
 
 /// Whether this node carries on without a majority.
 #[derive(Clone, Debug, Hash)]
 pub(super) struct Alone {
-    /// Grants that make a lease while alone.
-    needed: Option<usize>,
+    standing: Standing,
     /// Not to be checked (again) before.
     check_at: Time,
-    asked: bool,
+    link_check_at: Time,
+    asked: Option<Checks>,
+}
+
+/// On whose votes a lease rests.
+#[derive(Clone, Copy, Debug, Hash)]
+enum Standing {
+    /// A majority.
+    Together,
+    /// Its own side, for what it runs already.
+    Keeping { since: Time, needed: usize },
+    /// Its own side, for whatever it is a candidate for.
+    Alone { since: Time, needed: usize },
 }
 
 impl Alone {
     pub(super) fn new(silent_until: Time) -> Self {
-        Self { needed: None, check_at: silent_until, asked: false }
+        Self { standing: Standing::Together, check_at: silent_until, link_check_at: silent_until, asked: None }
     }
 
     pub(super) fn is_alone(&self) -> bool {
-        self.needed.is_some()
+        matches!(self.standing, Standing::Alone { .. })
     }
 
-    pub(super) fn needed(&self) -> Option<usize> {
-        self.needed
+    /// Votes that a lease of what runs here needs, when that is not a majority.
+    pub(super) fn needed_to_keep(&self) -> Option<usize> {
+        match self.standing {
+            Standing::Together => None,
+            Standing::Keeping { needed, .. } | Standing::Alone { needed, .. } => Some(needed),
+        }
+    }
+
+    /// Votes that a new lease needs, when that is not a majority.
+    pub(super) fn needed_to_take(&self) -> Option<usize> {
+        match self.standing {
+            Standing::Together | Standing::Keeping { .. } => None,
+            Standing::Alone { needed, .. } => Some(needed),
+        }
+    }
+
+    fn since(&self) -> Option<Time> {
+        match self.standing {
+            Standing::Together => None,
+            Standing::Keeping { since, .. } | Standing::Alone { since, .. } => Some(since),
+        }
     }
 }
 
@@ -38,77 +82,146 @@ impl Node {
         }
     }
 
+    fn other_voters(&self) -> impl Iterator<Item = Option<&Member>> {
+        self.voters.iter().filter(|voter| **voter != self.me).map(|voter| self.member(*voter))
+    }
+
+    /// Voters that were heard within `patience` and hear us, this node included.
+    fn voters_within(&self, patience: Duration, now: Time) -> usize {
+        1 + self.other_voters().flatten().filter(|member| member.alive(now, patience) && member.hears_us()).count()
+    }
+
     /// Every voter that is not in two-way touch is silent altogether: a half-deaf one may still be an owner.
-    fn others_are_silent(&self, now: Time) -> bool {
-        self.voters
-            .iter()
-            .filter(|voter| **voter != self.me)
-            .all(|voter| self.member(*voter).is_none_or(|member| !self.is_alive(member, now) || member.hears_us()))
+    fn others_are_silent(&self, patience: Duration, now: Time) -> bool {
+        self.other_voters().flatten().all(|member| !member.alive(now, patience) || member.hears_us())
     }
 
     /// Every voter that is not in touch has said goodbye: nothing is left to check.
     fn others_have_left(&self, now: Time) -> bool {
-        self.voters
-            .iter()
-            .filter(|voter| **voter != self.me)
-            .all(|voter| self.member(*voter).is_some_and(|member| member.has_left() || (self.is_alive(member, now) && member.hears_us())))
+        self.other_voters()
+            .all(|member| member.is_some_and(|member| member.has_left() || (self.is_alive(member, now) && member.hears_us())))
     }
 
     fn may_be_alone(&self, now: Time) -> bool {
-        self.pair_rules() && self.voter.is_some() && self.voters_seen(now) < self.majority() && self.others_are_silent(now)
+        let patience = self.lease();
+        self.pair_rules()
+            && self.voter.is_some()
+            && self.voters_within(patience, now) < self.needed_to_take()
+            && self.others_are_silent(patience, now)
     }
 
-    /// When the checks are due next; `None` when they are not.
+    /// How long another voter must have been silent before what runs here is looked after: there must be time for the checks
+    /// before the lease ends, and one lost heartbeat must not do.
+    fn unease(&self) -> Duration {
+        self.lease() * 2 / 5
+    }
+
+    fn runs_something(&self) -> bool {
+        self.tenures.iter().any(|tenure| tenure.leased && tenure.is_active())
+    }
+
+    fn may_keep(&self, now: Time) -> bool {
+        let patience = self.unease();
+        self.pair_rules()
+            && self.voter.is_some()
+            && self.runs_something()
+            && self.voters_within(patience, now) < self.needed_to_keep()
+            && self.others_are_silent(patience, now)
+    }
+
+    /// When this node has to look at its standing next.
     pub(super) fn alone_check_at(&self, now: Time) -> Option<Time> {
-        (!self.alone.is_alone() && self.may_be_alone(now)).then_some(self.alone.check_at)
+        if !self.pair_rules() {
+            return None;
+        }
+        let all = self.may_be_alone(now).then_some(self.alone.check_at);
+        let link = if !self.runs_something() {
+            None
+        } else if self.may_keep(now) {
+            Some(self.alone.link_check_at)
+        } else {
+            let uneasy = |member: &Member| member.last_heard().map(|heard| heard + self.unease());
+            self.other_voters().flatten().filter_map(uneasy).filter(|at| *at > now).min()
+        };
+        all.into_iter().chain(link).min()
     }
 
     pub(super) fn watch_alone(&mut self, now: Time) {
-        if self.alone.is_alone() {
-            self.end_alone(now);
-        } else if !self.may_be_alone(now) {
-            self.alone.asked = false;
-        } else if self.others_have_left(now) && now >= self.silent_until {
-            self.carry_on(now);
-        } else if now >= self.alone.check_at {
-            self.alone.asked = true;
-            self.alone.check_at = now + self.lease().max(std::time::Duration::from_secs(1));
-            self.out.push(Output::Act(Action::CheckAlone));
+        self.end_alone(now);
+        if self.may_be_alone(now) {
+            if self.others_have_left(now) && now >= self.silent_until {
+                self.carry_on(now);
+            } else if now >= self.alone.check_at {
+                self.alone.check_at = now + self.lease().max(ALL_AGAIN);
+                self.ask_for(Checks::All);
+            }
+        } else if self.may_keep(now) {
+            if now >= self.alone.link_check_at {
+                self.alone.link_check_at = now + (self.lease() / 5).max(LINK_AGAIN);
+                self.ask_for(Checks::Link);
+            }
+        } else {
+            self.alone.asked = None;
         }
     }
 
-    pub(super) fn alone_answer(&mut self, clear: bool, now: Time) {
-        if clear && std::mem::take(&mut self.alone.asked) && self.may_be_alone(now) {
-            self.carry_on(now);
+    fn ask_for(&mut self, checks: Checks) {
+        self.alone.asked = Some(checks);
+        self.out.push(Output::Act(Action::CheckAlone { checks }));
+    }
+
+    pub(super) fn alone_answer(&mut self, checks: Checks, clear: bool, now: Time) {
+        if self.alone.asked != Some(checks) {
+            return;
+        }
+        self.alone.asked = None;
+        if !clear {
+            return;
+        }
+        match checks {
+            Checks::Link if self.may_keep(now) => {
+                let needed = self.voters_within(self.unease(), now) / 2 + 1;
+                self.alone.standing = Standing::Keeping { since: now, needed };
+                self.out.push(Output::Decided(Decision::KeepsAlone));
+            }
+            Checks::All if self.may_be_alone(now) => self.carry_on(now),
+            Checks::Link | Checks::All => {}
         }
     }
 
     fn carry_on(&mut self, now: Time) {
-        self.alone.needed = Some(self.voters_seen(now) / 2 + 1);
+        let needed = self.voters_within(self.lease(), now) / 2 + 1;
+        self.alone.standing = Standing::Alone { since: now, needed };
+        self.alone.asked = None;
         self.out.push(Output::Decided(Decision::CarriesOnAlone));
     }
 
-    /// With the others back, a lease counts by majority again as soon as every claim has one; until then what runs goes on.
+    /// With the others back, a lease counts by majority again as soon as all that runs has one; until then it goes on.
     fn end_alone(&mut self, now: Time) {
-        if self.voters_seen(now) < self.majority() {
+        let Some(since) = self.alone.since() else { return };
+        let majority = self.majority();
+        let lease = self.lease();
+        let back =
+            |member: &&Member| member.alive(now, lease) && member.hears_us() && member.last_heard().is_some_and(|heard| heard > since);
+        if 1 + self.other_voters().flatten().filter(back).count() < majority {
             return;
         }
-        let majority = self.majority();
         let settled = self
             .tenures
             .iter()
+            .filter(|tenure| tenure.is_active())
             .filter_map(|tenure| tenure.claim.as_ref())
             .all(|claim| claim.until(majority).is_some_and(|until| until > now));
         if settled {
-            self.alone.needed = None;
-            self.alone.asked = false;
+            self.alone.standing = Standing::Together;
+            self.alone.asked = None;
         }
     }
 
     /// After a split of a pair heals, both may hold a group: the candidate earlier in the list keeps it.
     pub(super) fn must_yield(&self, position: usize, now: Time) -> bool {
         let tenure = &self.tenures[position];
-        if !self.alone.is_alone() || !matches!(tenure.phase, Phase::Starting | Phase::Running | Phase::Asking { .. }) {
+        if self.alone.since().is_none() || !matches!(tenure.phase, Phase::Starting | Phase::Running | Phase::Asking { .. }) {
             return false;
         }
         let Some(group) = self.config.group(tenure.group) else { return false };

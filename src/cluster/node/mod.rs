@@ -128,7 +128,7 @@ impl Node {
             Event::Done { group, generation, outcome } => self.done(group, generation, outcome, now),
             Event::Fitness { group, able } => self.fitness(group, able),
             Event::Order(order) => self.order(order),
-            Event::Alone { clear } => self.alone_answer(clear, now),
+            Event::Alone { checks, clear } => self.alone_answer(checks, clear, now),
         }
         self.watch_members(now);
         self.review(now);
@@ -172,7 +172,7 @@ impl Node {
     }
 
     fn group_view(&self, tenure: &Tenure, now: Time) -> GroupView {
-        let holds = tenure.claim.as_ref().and_then(|claim| claim.until(self.needed())).filter(|until| *until > now);
+        let holds = tenure.claim.as_ref().and_then(|claim| claim.until(self.needed_to_keep())).filter(|until| *until > now);
         let owner = if tenure.is_active() { Some(self.me) } else { self.claimed_by(tenure.group, now) };
         let wait = (tenure.phase == super::tenure::Phase::Down && tenure.leased).then(|| self.facts(tenure, now).verdict().err()).flatten();
         GroupView {
@@ -223,13 +223,18 @@ impl Node {
         self.voters.len() / 2 + 1
     }
 
-    /// Grants that make a lease.
-    fn needed(&self) -> usize {
-        self.alone.needed().unwrap_or_else(|| self.majority())
+    /// Grants that make the lease of what runs here.
+    fn needed_to_keep(&self) -> usize {
+        self.alone.needed_to_keep().unwrap_or_else(|| self.majority())
+    }
+
+    /// Grants that make a new lease.
+    fn needed_to_take(&self) -> usize {
+        self.alone.needed_to_take().unwrap_or_else(|| self.majority())
     }
 
     fn quorate(&self, now: Time) -> bool {
-        self.voters_seen(now) >= self.needed()
+        self.voters_seen(now) >= self.needed_to_take()
     }
 
     fn state(&self, now: Time) -> NodeState {

@@ -39,7 +39,7 @@ impl Node {
 
     /// Orders the stop of every group whose lease has run out, or is about to.
     pub(super) fn expire(&mut self, now: Time) {
-        let needed = self.needed();
+        let needed = self.needed_to_keep();
         let freeze = self.config.server.no_quorum == NoQuorum::Freeze;
         for position in 0..self.tenures.len() {
             let tenure = &self.tenures[position];
@@ -294,7 +294,7 @@ impl Node {
     }
 
     fn review_asking(&mut self, position: usize, since: Time, now: Time) {
-        let needed = self.needed();
+        let needed = self.needed_to_take();
         let (group, eligible, quorate) = (self.tenures[position].group, self.eligible(), self.quorate(now));
         let Some(claim) = &self.tenures[position].claim else { return };
         if claim.until(needed).is_some_and(|until| until.before(self.stop_lead()) > now) {
@@ -361,7 +361,7 @@ impl Node {
         let attempts = self.tenures[position].attempts.min(ATTEMPT_DOUBLINGS);
         let by_rank = now + (base * (1 + 2 * rank) * 2_u32.pow(attempts)).min(lease / 2);
         let refused = self.tenures[position].claim.as_ref().map_or(0, |claim| claim.refusals().count());
-        let must_void = (refused + self.needed()).saturating_sub(self.voters.len());
+        let must_void = (refused + self.needed_to_take()).saturating_sub(self.voters.len());
         let retry_at = self.void_after(position, must_void, Some(by_rank), now).unwrap_or(by_rank);
         let tenure = &mut self.tenures[position];
         tenure.attempts += 1;
@@ -390,7 +390,7 @@ impl Node {
             self.stop(position, StopReason::HandOver(home));
             return;
         }
-        let needed = self.needed();
+        let needed = self.needed_to_keep();
         let lease = self.lease();
         let freeze = self.config.server.no_quorum == NoQuorum::Freeze;
         let tenure = &mut self.tenures[position];
@@ -432,7 +432,7 @@ impl Node {
 
     /// Starts what a majority has granted: the last step of a turn, after our own vote was cast.
     pub(super) fn take_up(&mut self, now: Time) {
-        let needed = self.needed();
+        let needed = self.needed_to_take();
         for position in 0..self.tenures.len() {
             let tenure = &self.tenures[position];
             if !matches!(tenure.phase, Phase::Asking { .. }) || !self.eligible() || self.must_yield(position, now) {
