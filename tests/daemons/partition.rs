@@ -182,6 +182,20 @@ fn a_pulled_cable_moves_the_address_and_leaves_it_nowhere_else() {
 }
 
 #[test]
+fn the_owner_of_a_pair_does_not_feel_the_loss_of_its_backup() {
+    let mut cluster = Cluster::running(Plan::of(2));
+    cluster.lab.node_mut(1).kill();
+    cluster.holds_still(seconds(5), ms(300));
+    cluster.lab.node_mut(1).start().unwrap();
+    cluster.holds_still(seconds(5), ms(300));
+    cluster.cut(1);
+    cluster.holds_still(seconds(1), ms(300));
+    cluster.join(1);
+    cluster.holds_still(seconds(4), ms(300));
+    cluster.assert_never_two();
+}
+
+#[test]
 fn a_pair_survives_the_loss_of_either_node() {
     let mut cluster = Cluster::running(Plan::of(2));
     cluster.outage(1, |lab| lab.node_mut(0).kill());
