@@ -402,6 +402,26 @@ fn a_restarted_owner_is_another_holder_and_waits_for_its_own_old_lease() {
 }
 
 #[test]
+fn a_lease_lost_during_a_planned_stop_that_hangs_is_stopped_as_lost() {
+    let mut world = started(3, "");
+    world.stuck.insert(id("a"));
+    world.feed(id("a"), Event::Order(Order::Standby(true)));
+    world.run(MS * 5000);
+    // Renewed meanwhile: nobody else may start it.
+    assert!(world.stops.iter().all(|(.., why)| *why != StopReason::LeaseLost));
+    assert_eq!(world.owner(), None);
+    let cut = world.now;
+    world.split("a", "b");
+    world.split("a", "c");
+    world.run(MS * 1520);
+    let lost: Vec<_> =
+        world.stops.iter().filter(|(at, node, why)| *at > cut && *node == id("a") && *why == StopReason::LeaseLost).collect();
+    assert_eq!(lost.len(), 1, "ordered once");
+    assert!(lost[0].0 < cut + MS * 1470);
+    assert_eq!(world.owner().as_deref(), Some("b"));
+}
+
+#[test]
 fn strict_take_over_waits_for_the_stop_of_the_loser() {
     let mut world = started(3, "takeover = strict\nstop_timeout = 5");
     world.crash(id("a"));

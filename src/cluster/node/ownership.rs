@@ -43,15 +43,22 @@ impl Node {
         let freeze = self.config.server.no_quorum == NoQuorum::Freeze;
         for position in 0..self.tenures.len() {
             let tenure = &self.tenures[position];
-            // Frozen: it goes on without a lease until a voter says that another node has it.
-            if !tenure.is_active() || !tenure.leased || (freeze && !tenure.claim.as_ref().is_some_and(Claim::is_elsewhere)) {
+            let until = tenure.claim.as_ref().and_then(|claim| claim.until(needed));
+            if !tenure.leased || until.is_some_and(|until| until.before(self.stop_lead()) > now) {
                 continue;
             }
-            let until = tenure.claim.as_ref().and_then(|claim| claim.until(needed));
-            if until.is_none_or(|until| until.before(self.stop_lead()) <= now) {
-                self.out.push(Output::Decided(Decision::Lost { group: tenure.group }));
-                self.stop(position, StopReason::LeaseLost);
+            match tenure.phase {
+                // Frozen: it goes on without a lease until a voter says that another node has it.
+                Phase::Starting | Phase::Running if freeze && !tenure.claim.as_ref().is_some_and(Claim::is_elsewhere) => continue,
+                Phase::Starting | Phase::Running => {}
+                // A planned stop takes its members in order and waits for each. Without the lease, what is quick to stop goes
+                // first: it must not be found behind something that hangs.
+                Phase::Stopping { why: StopReason::HandOver(_) | StopReason::Leaving | StopReason::Standby | StopReason::Failed }
+                    if tenure.claim.is_some() => {}
+                Phase::Stopping { .. } | Phase::Down | Phase::Asking { .. } => continue,
             }
+            self.out.push(Output::Decided(Decision::Lost { group: tenure.group }));
+            self.stop(position, StopReason::LeaseLost);
         }
     }
 
@@ -177,7 +184,13 @@ impl Node {
             Phase::Down => self.review_down(position, now),
             Phase::Asking { since } => self.review_asking(position, since, now),
             Phase::Starting | Phase::Running => self.review_active(position, now),
-            Phase::Stopping { .. } => {}
+            Phase::Stopping { .. } => {
+                let tenure = &self.tenures[position];
+                let (group, until) = (tenure.group, tenure.claim.as_ref().and_then(|claim| claim.until(self.needed_to_keep())));
+                if let Some(until) = until {
+                    self.look_again(until.before(self.stop_lead()), Wake::LeaseEnd(group), now);
+                }
+            }
         }
     }
 
