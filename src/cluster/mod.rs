@@ -8,15 +8,17 @@
 //! - candidate side: a [`Tenure`](tenure::Tenure) per group walks from down over asking to running and back.
 //! - [`member`] knows the peers: who is alive, what they claim, whether they see us.
 //! - [`verdict`] decides, from facts alone, whether this node asks for a group now or what it waits for.
-//! - [`Node`] ties them together.
+//! - [`Node`] ties them together; its [`Memory`] lets another process take its place.
 
 mod member;
+mod memory;
 mod node;
 mod tenure;
 mod verdict;
 mod view;
 mod voter;
 
+pub use memory::{Memory, Stale};
 pub use node::{Node, Start};
 pub use tenure::Phase;
 pub use verdict::Wait;

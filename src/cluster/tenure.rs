@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::model::{Generation, GroupId, NodeId, RefusalReason, StopReason, Time, Version};
 
 /// Where a group stands on this node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Phase {
     /// Down, nothing claimed.
     Down,
@@ -26,7 +28,7 @@ pub enum Phase {
 }
 
 /// One group on one candidate.
-#[derive(Clone, Debug, Hash)]
+#[derive(Clone, Debug, PartialEq, Hash, Serialize, Deserialize)]
 pub struct Tenure {
     pub group: GroupId,
     /// Position among the candidates; 0 is home.
@@ -73,6 +75,22 @@ impl Tenure {
         }
     }
 
+    /// As the process that takes the place of this one finds it; its order is still to be given again. What was only asked
+    /// for is given back, and what could not run here is given another chance, as by any start: links are looked at anew.
+    pub fn recalled(self) -> Self {
+        let asked = matches!(self.phase, Phase::Asking { .. });
+        Self {
+            phase: if asked { Phase::Down } else { self.phase },
+            claim: self.claim.filter(|_| !asked),
+            unable: false,
+            handed_by: None,
+            free_since: None,
+            retry_at: Time::ZERO,
+            attempts: 0,
+            ..self
+        }
+    }
+
     /// Up or on the way up.
     pub fn is_active(&self) -> bool {
         matches!(self.phase, Phase::Starting | Phase::Running)
@@ -80,7 +98,7 @@ impl Tenure {
 }
 
 /// A lease asked for or held.
-#[derive(Clone, Debug, Hash)]
+#[derive(Clone, Debug, PartialEq, Hash, Serialize, Deserialize)]
 pub struct Claim {
     /// The list that first named it: answers to older lists say nothing about it.
     pub since: Version,

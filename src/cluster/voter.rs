@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::ENTRIES_PER_MESSAGE;
+use super::{ENTRIES_PER_MESSAGE, memory::Promises};
 use crate::model::{Ack, AssignmentId, BootId, Entry, GroupId, NodeId, Refusal, RefusalReason, Stance, Tag, Time, Version};
 
 /// One promise: nobody else gets these assignments before `expires`.
@@ -31,6 +31,31 @@ impl Voter {
     /// A voter that remembers nothing and therefore grants nothing before `silent_until`, and never more than `cap` at a time.
     pub fn new(cap: Duration, silent_until: Time) -> Self {
         Self { grants: BTreeMap::new(), holders: BTreeSet::new(), definitions: BTreeMap::new(), cap, silent_until }
+    }
+
+    /// What must be known again by a process that takes the place of this one. Groups for which `configured` holds are known
+    /// from the configuration.
+    pub fn promises(&self, configured: impl Fn(GroupId) -> bool) -> Promises {
+        Promises {
+            grants: self.grants.iter().map(|(group, grant)| (*group, grant.holder, grant.boot, grant.expires)).collect(),
+            learned: self
+                .definitions
+                .iter()
+                .filter(|(group, _)| !configured(**group))
+                .map(|(group, members)| (*group, members.clone()))
+                .collect(),
+        }
+    }
+
+    /// Is bound by the promises of the process before this one.
+    pub fn recall(&mut self, promises: Promises, silent_until: Time) {
+        self.silent_until = silent_until;
+        self.definitions.extend(promises.learned);
+        for (group, holder, boot, expires) in promises.grants {
+            let Some(members) = self.definitions.get(&group) else { continue };
+            self.holders.extend(members.iter().map(|member| (*member, group)));
+            self.grants.insert(group, Grant { holder, boot, expires });
+        }
     }
 
     /// Learns what a group consists of. The caller has checked that the id is the hash of the members.

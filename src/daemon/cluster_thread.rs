@@ -24,7 +24,7 @@ use nix::{
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, info, trace, warn};
 
-use super::{decisions, orders::Orders};
+use super::{decisions, ledger::Ledger, orders::Orders};
 use crate::{
     cluster::{Node, View},
     model::{Action, Checks, Config, Event, Message, NodeId, Output, Time},
@@ -121,6 +121,8 @@ pub struct Parts {
     pub endpoint: Endpoint,
     /// The datagram socket, bound.
     pub socket: UdpSocket,
+    /// What outlives this process.
+    pub ledger: Ledger,
     /// Where orders to groups go.
     pub orders: Orders,
     /// Where notices go.
@@ -145,6 +147,7 @@ pub fn start(parts: Parts) -> io::Result<(Mailbox, JoinHandle<()>)> {
         outbox: BTreeMap::new(),
         echoed: Time::ZERO,
         watchdog: parts.notify.watchdog().map(|interval| (interval / 3, Time::ZERO)),
+        ledger_fails: false,
         parts,
     };
     let handle = thread::Builder::new().name("cluster".to_owned()).spawn(move || {
@@ -165,6 +168,8 @@ struct ClusterThread {
     outbox: BTreeMap<NodeId, Vec<Message>>,
     echoed: Time,
     watchdog: Option<(Duration, Time)>,
+    /// The ledger cannot be written: told once.
+    ledger_fails: bool,
 }
 
 impl ClusterThread {
@@ -274,7 +279,9 @@ impl ClusterThread {
     }
 
     fn handle(&mut self, event: Event) {
-        for output in self.parts.node.handle(event, clock::now()) {
+        let outputs = self.parts.node.handle(event, clock::now());
+        self.remember();
+        for output in outputs {
             match output {
                 Output::Send { to, message } => self.outbox.entry(to).or_default().push(message),
                 Output::Act(Action::CheckAlone { checks }) => self.notice(Notice::CheckAlone(checks)),
@@ -282,11 +289,27 @@ impl ClusterThread {
                 Output::Decided(decision) => decisions::log(&self.parts.config, &decision),
                 Output::Left => {
                     self.flush();
+                    self.parts.ledger.remove();
                     self.notice(Notice::Left);
                 }
             }
         }
         self.flush();
+    }
+
+    /// Before anything of what was decided is done or said. Without a ledger the node goes on: it only makes a crash costlier,
+    /// as a successor that finds an older one knows less than was promised; so that one must not be found.
+    fn remember(&mut self) {
+        let written = self.parts.ledger.write(&self.parts.node.memory());
+        match written {
+            Ok(()) => self.ledger_fails = false,
+            Err(error) => {
+                self.parts.ledger.spoil();
+                if !std::mem::replace(&mut self.ledger_fails, true) {
+                    warn!("run_dir cannot be written ({error}): should this daemon be killed, what runs here is stopped and started anew");
+                }
+            }
+        }
     }
 
     fn flush(&mut self) {

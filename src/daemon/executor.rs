@@ -121,7 +121,7 @@ impl Worker {
             let slot = *self.slot.borrow_and_update();
             match slot.order {
                 Order::None => {}
-                Order::Up => self.up(slot.generation).await,
+                Order::Up { adopt } => self.up(slot.generation, adopt).await,
                 Order::Down(why) => self.down(slot.generation, why).await,
             }
             if self.superseded(slot.generation).await.is_err() {
@@ -140,19 +140,23 @@ impl Worker {
         self.shared.mailbox.tell(Event::Done { group: self.group.id, generation, outcome });
     }
 
-    async fn up(&self, generation: Generation) {
+    async fn up(&self, generation: Generation, adopt: bool) {
         // While a later member starts, the addresses of the earlier ones must be kept alive.
         tokio::select! {
             _ = self.superseded(generation) => {}
             () = self.keep_addresses() => {}
-            () = self.start_and_watch(generation) => {}
+            () = self.start_and_watch(generation, adopt) => {}
         }
     }
 
-    async fn start_and_watch(&self, generation: Generation) {
+    async fn start_and_watch(&self, generation: Generation, adopt: bool) {
         let begun = Instant::now();
+        if adopt {
+            self.adopt_members().await;
+        }
         if self.start_members().await.is_ok() {
-            info!("group {}: up after {:.1} ms", self.title, begun.elapsed().as_secs_f64() * 1000.0);
+            let how = if adopt { "taken over" } else { "up" };
+            info!("group {}: {how} after {:.1} ms", self.title, begun.elapsed().as_secs_f64() * 1000.0);
             self.report(generation, Outcome::Started);
             self.watch_members().await;
         }
@@ -162,8 +166,54 @@ impl Worker {
         std::future::pending::<()>().await;
     }
 
+    /// Takes over what the process before this one left up: the addresses at once, since their lifetimes run out.
+    async fn adopt_members(&self) {
+        let addresses_first = |position: &usize| self.members[*position].address().is_none();
+        let mut order: Vec<usize> = (0..self.members.len()).collect();
+        order.sort_by_key(addresses_first);
+        for position in order {
+            let member = &self.members[position];
+            let condition = self.shared.drivers.probe(&member.resource, &member.assignment).await;
+            match condition {
+                Ok(Condition::Up) => {}
+                Ok(other) => {
+                    info!("{} was left running and is {other:?} now", member.assignment.resource);
+                    continue;
+                }
+                Err(failure) => {
+                    warn!("{}: cannot see whether it was left running: {failure}", member.assignment.resource);
+                    continue;
+                }
+            }
+            if let Some(address) = member.address()
+                && let Err(failure) = self.adopt_address(position, address.clone()).await
+            {
+                warn!("{} was left up but cannot be taken over: {failure}", member.assignment.resource);
+                continue;
+            }
+            self.shared.board.set(&member.assignment, Activity::Running);
+        }
+    }
+
+    async fn adopt_address(&self, position: usize, address: Address) -> Result<(), DriverError> {
+        let until = self.slot.borrow().until;
+        let shared = self.shared.clone();
+        let lifetime = until.map(|until| self.kept_for(until));
+        if let Some(until) = until {
+            let renewed = self.in_order(async move { shared.drivers.addresses().refresh(vec![(address, until)]).await }).await;
+            renewed.into_iter().collect::<Result<(), _>>()?;
+        } else {
+            shared.drivers.addresses().adopt(&address, None);
+        }
+        locked(&self.held).insert(position, Held { lifetime, missing: false });
+        Ok(())
+    }
+
     async fn start_members(&self) -> Result<(), ()> {
         for (position, member) in self.members.iter().enumerate() {
+            if self.shared.board.note(&member.assignment).activity == Activity::Running {
+                continue;
+            }
             self.shared.board.set(&member.assignment, Activity::Starting);
             self.start_member(position, member).await?;
             self.shared.board.set(&member.assignment, Activity::Running);

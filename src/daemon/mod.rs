@@ -8,6 +8,7 @@ mod board;
 mod cluster_thread;
 mod decisions;
 mod executor;
+mod ledger;
 mod lifetime;
 mod links;
 pub mod logs;
@@ -38,13 +39,14 @@ use self::{
     board::Board,
     cluster_thread::{Mail, Mailbox, Notice, Parts},
     executor::Shared,
+    ledger::Ledger,
     lifetime::Lifetimes,
     orders::Orders,
     state::{PidFile, StateError},
     status::Status,
 };
 use crate::{
-    cluster::{Node, Start},
+    cluster::{Memory, Node, Start},
     config::{AuthFault, AuthKey, Finding, load_auth, this_node},
     control::{ControlError, Handler, LocalServer, RemoteServer},
     drivers::{DriverError, Drivers, Settings},
@@ -150,12 +152,12 @@ async fn serve(config: Arc<Config>, node: NodeConfig, authkey: Arc<AuthKey>, not
 
     // Whatever may keep this node from starting comes first: from the cluster thread on, it is a member and acts as one.
     let local = LocalServer::bind(&config.server.run_dir, &config.server.cluster_user, &config.server.cluster_group)?;
-    let boot = BootId(u64::from_le_bytes(random()?));
     let remembered = state::longest_lease(&config.server.spool_dir);
-    let core = Node::new(config.clone(), node.id, boot, Start { longest_lease: remembered }, clock::now());
+    let (ledger, memory) = Ledger::open(&config.server.run_dir, &config.server.service_name)?;
+    let core = resume_or_start(&config, &node, memory, Start { longest_lease: remembered })?;
     // Before anything is granted: a crash right after a longer grant must be followed by a longer silence.
     state::note_longest_lease(&config.server.spool_dir, core.longest_lease().max(remembered))?;
-    let endpoint = Endpoint::new(authkey.bytes(), node.id, boot, config.nodes.iter().map(|node| node.id), random()?);
+    let endpoint = Endpoint::new(authkey.bytes(), node.id, core.boot(), config.nodes.iter().map(|node| node.id), random()?);
     let socket = heartbeat_socket(&config, &node)?;
     let (drivers, kernel_events) = Drivers::new(Settings::new(&config.server, &node.name))?;
 
@@ -164,7 +166,7 @@ async fn serve(config: Arc<Config>, node: NodeConfig, authkey: Arc<AuthKey>, not
     let longest = core.longest_lease();
     let notify = Arc::new(notify);
     let for_manager = notify.clone();
-    let parts = Parts { config: config.clone(), node: core, endpoint, socket, orders, notices, notify };
+    let parts = Parts { config: config.clone(), node: core, endpoint, socket, ledger, orders, notices, notify };
     let (mailbox, thread) = cluster_thread::start(parts).map_err(system("start the cluster thread"))?;
 
     let (events, _) = broadcast::channel(KERNEL_EVENTS);
@@ -224,6 +226,21 @@ async fn serve(config: Arc<Config>, node: NodeConfig, authkey: Arc<AuthKey>, not
         error!("the cluster thread had ended by itself");
     }
     Ok(())
+}
+
+/// Goes on where a process before this one was replaced, on the same run of the machine; else begins as a new incarnation.
+fn resume_or_start(config: &Arc<Config>, node: &NodeConfig, memory: Option<Memory>, start: Start) -> Result<Node, DaemonError> {
+    let now = clock::now();
+    if let Some(memory) = memory {
+        match Node::resume(config.clone(), node.id, memory, start, now) {
+            Ok(core) => {
+                info!("an earlier process of this node ended without leaving: going on with its leases");
+                return Ok(core);
+            }
+            Err(stale) => warn!("what an earlier process of this node left in run_dir is of no use ({stale}): starting anew"),
+        }
+    }
+    Ok(Node::new(config.clone(), node.id, BootId(u64::from_le_bytes(random()?)), start, now))
 }
 
 /// Hands everything over, or stops it, before the process ends.

@@ -16,8 +16,11 @@ use crate::{
 pub enum Order {
     /// Nothing was ordered yet.
     None,
-    /// Be up.
-    Up,
+    /// Be up. What is up already is taken over untouched when a process before this one had it up.
+    Up {
+        /// Such a process was.
+        adopt: bool,
+    },
     /// Be down.
     Down(StopReason),
 }
@@ -82,8 +85,8 @@ impl Orders {
     /// Writes an order of the core into its slot. Orders that are not about one group are not for here.
     pub fn give(&self, action: Action) {
         match action {
-            Action::Start { group, generation, until } => self.change(group, |slot| {
-                *slot = Slot { order: Order::Up, generation, until: None, longest_left: Duration::ZERO, told: 0, ..*slot };
+            Action::Start { group, generation, until, adopt } => self.change(group, |slot| {
+                *slot = Slot { order: Order::Up { adopt }, generation, until: None, longest_left: Duration::ZERO, told: 0, ..*slot };
                 if let Some(until) = until {
                     slot.tell(until);
                 }

@@ -98,6 +98,8 @@ pub enum Action {
         generation: Generation,
         /// The lease, for what the kernel enforces; `None` when the group needs none.
         until: Option<Time>,
+        /// An earlier process of this incarnation had it up, or began to bring it up: what is found up is taken over untouched.
+        adopt: bool,
     },
     /// Bring every member down, in reverse order. Tried until it succeeds; only then reported.
     Stop {
@@ -137,7 +139,7 @@ pub enum Checks {
 }
 
 /// Why a group is stopped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum StopReason {
     /// The node has just started: whatever an earlier life left behind goes down first.
     CleanSlate,

@@ -138,3 +138,40 @@ fn the_second_backup_takes_over_when_the_first_is_gone_too() {
     cluster.outage(0, |lab| lab.node_mut(0).start().unwrap());
     cluster.assert_never_two();
 }
+
+#[test]
+fn a_killed_daemon_that_is_back_at_once_loses_nothing() {
+    let mut cluster = Cluster::running(Plan::of(3));
+    let before = cluster.sampler.changes().len();
+    let mark = Mark::now();
+    for node in [0, 1, 2, 0, 0] {
+        cluster.lab.node_mut(node).kill();
+        cluster.lab.node_mut(node).start().unwrap();
+        cluster.lab.pass(ms(700)).unwrap();
+    }
+    // All of them at once, which leaves nobody who remembers but their files.
+    for node in 0..3 {
+        cluster.lab.node_mut(node).kill();
+    }
+    for node in 0..3 {
+        cluster.lab.node_mut(node).start().unwrap();
+    }
+    cluster.lab.pass(seconds(4)).unwrap();
+    let changes = cluster.sampler.changes();
+    assert_eq!(changes.len(), before, "the address moved: {:#?}", &changes[before..]);
+    let outage = cluster.probe.longest_outage(mark);
+    println!("longest time without an answer: {outage:?}");
+    assert!(outage < ms(50), "a probe was lost: {outage:?}");
+    cluster.assert_never_two();
+}
+
+#[test]
+fn a_killed_daemon_that_is_back_too_late_finds_itself_replaced() {
+    let mut cluster = Cluster::running(Plan::of(3));
+    cluster.outage(1, |lab| lab.node_mut(0).kill());
+    cluster.lab.node_mut(0).start().unwrap();
+    cluster.lab.pass(seconds(1)).unwrap();
+    assert_eq!(cluster.sampler.owners(), [1], "home comes back by the ordinary rule");
+    cluster.wait_owner(0);
+    cluster.assert_never_two();
+}

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use drcm::{
-    cluster::{Node, Start},
+    cluster::{Memory, Node, Start},
     model::{BootId, Event, Output, Tag},
 };
 use rand::Rng;
@@ -20,15 +20,13 @@ use super::{
 const SPINS: u32 = 100;
 
 impl World {
-    /// A daemon starts, with what is on the machine's disk.
+    /// A daemon starts, with what is on the machine's disk and what a process before it left.
     pub fn start_daemon(&mut self, node: usize) {
-        let boot = BootId(self.random.random());
+        let fresh = BootId(self.random.random());
         let host = &mut self.hosts[node];
         host.life += 1;
-        host.boot = boot;
         host.timing = host.next_timing;
         host.layout = host.next_layout;
-        host.sent_home.fill(0);
         host.config = Arc::clone(&self.setup.configs[host.timing][host.layout]);
         host.paused = false;
         host.leaving = false;
@@ -43,14 +41,52 @@ impl World {
         let start = Start { longest_lease: host.disk };
         let now = host.clock.local(self.now);
         let told = if self.sabotage == Sabotage::NoSilence { now.before(Duration::from_secs(1000)) } else { now };
-        let core = Node::new(Arc::clone(&host.config), host.id, boot, start, told);
+        let resumed = host.ledger.take().and_then(|ledger| {
+            let memory: Memory = postcard::from_bytes(&ledger).expect("a ledger can be read");
+            Node::resume(Arc::clone(&host.config), host.id, memory, start, now).ok()
+        });
+        let resumes = resumed.is_some();
+        if !resumes {
+            host.sent_home.fill(0);
+        }
+        let core = resumed.unwrap_or_else(|| Node::new(Arc::clone(&host.config), host.id, fresh, start, told));
+        let boot = core.boot();
+        host.boot = boot;
+        host.standby = core.view(now).standby;
         host.deadline = core.deadline().0;
         host.core = Some(core);
         host.timer = host.clock.instant(host.deadline).max(self.now + 50_000);
         let secret = self.random.random();
         self.post.starts(node, boot, secret);
-        self.log(|| format!("n{node} starts as {boot:?}"));
+        self.stats.resumptions += u64::from(resumes);
+        self.log(|| format!("n{node} {} as {boot:?}", if resumes { "goes on" } else { "starts" }));
+        if self.sabotage == Sabotage::OldLedger {
+            self.writes_ledger(node);
+        }
         self.remove_orphans(node);
+    }
+
+    /// The process of a daemon is killed: most find what it wrote in run_dir. It may have been about to do what it had decided.
+    pub fn kill_daemon(&mut self, node: usize) {
+        if self.runs(node) && self.random.random_bool(0.5) {
+            let now = self.hosts[node].clock.local(self.now);
+            if let Some(core) = &mut self.hosts[node].core {
+                drop(core.handle(Event::Timer, now));
+            }
+        }
+        if self.sabotage != Sabotage::OldLedger {
+            self.writes_ledger(node);
+        }
+        if self.random.random_bool(0.2) {
+            self.hosts[node].ledger = None;
+        }
+        self.end_daemon(node);
+    }
+
+    fn writes_ledger(&mut self, node: usize) {
+        let host = &mut self.hosts[node];
+        let memory = host.core.as_ref().map(Node::memory);
+        host.ledger = memory.map(|memory| postcard::to_stdvec(&memory).expect("a memory can be written"));
     }
 
     /// The process of a daemon ends at once, for whatever reason.

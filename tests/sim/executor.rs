@@ -66,7 +66,7 @@ pub struct Presence {
 
 impl World {
     /// A start is ordered.
-    pub fn starts(&mut self, node: usize, group: usize, generation: Generation, until: Option<Time>) {
+    pub fn starts(&mut self, node: usize, group: usize, generation: Generation, until: Option<Time>, adopt: bool) {
         let facts = &self.setup.groups[group];
         match until {
             Some(until) => self.relies(node, group, until),
@@ -76,6 +76,8 @@ impl World {
         let slow = self.faults.slow(node);
         let addresses = self.setup.groups[group].addresses;
         let delay = match (addresses, slow) {
+            // What is up already needs a look only.
+            _ if adopt => self.random.random_range(10_000..MILLISECOND),
             (true, false) => self.random.random_range(10_000..MILLISECOND / 2),
             (true, true) => self.random.random_range(0..2 * SECOND),
             (false, false) => self.random.random_range(0..5 * MILLISECOND),

@@ -220,13 +220,14 @@ impl World {
                     return false;
                 }
                 self.watch(node, Outage::Kill, length);
-                self.end_daemon(node);
+                self.kill_daemon(node);
             }
             Kind::PowerLoss | Kind::DiskLoss => {
                 self.watch(node, Outage::PowerLoss, length);
                 self.end_daemon(node);
                 self.loses_power(node);
                 let host = &mut self.hosts[node];
+                host.ledger = None;
                 // The clock of a machine that boots starts anew. Its rate stays: it is the machine's crystal.
                 host.clock = Clock::new(self.now, self.faults.random.random_range(0..SECOND), host.clock.fast());
                 host.disk_lost |= kind == Kind::DiskLoss;
@@ -264,7 +265,7 @@ impl World {
                 if runs && self.faults.random.random_bool(0.5) {
                     self.leave(node);
                 } else if exists {
-                    self.end_daemon(node);
+                    self.kill_daemon(node);
                 }
             }
             Kind::Unfit => {

@@ -125,6 +125,7 @@ fn simulation_of_many_seeds_breaks_no_rule() {
             assert!(!stats.outages[cause as usize].is_empty(), "no take-over after {cause:?} was timed");
         }
         assert!(stats.moves > count, "hardly anything moved");
+        assert!(stats.resumptions > count, "hardly any process went on where another was killed");
         assert!(stats.simulated == count * LENGTH);
     }
 }
@@ -198,6 +199,11 @@ fn acks_without_refusals_are_found() {
 #[test]
 fn nodes_that_start_without_silence_are_found() {
     must_be_found(Sabotage::NoSilence, "granted group");
+}
+
+#[test]
+fn a_process_that_goes_on_with_an_old_ledger_is_found() {
+    must_be_found(Sabotage::OldLedger, "");
 }
 
 #[test]

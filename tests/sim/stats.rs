@@ -49,6 +49,8 @@ pub struct Stats {
     pub simulated: u64,
     /// Faults by kind.
     pub faults: [u64; Kind::ALL.len()],
+    /// Processes that went on where one before them was killed.
+    pub resumptions: u64,
     /// Leases acquired.
     pub acquisitions: u64,
     /// Assignments that became active on another node than before.
@@ -79,6 +81,7 @@ impl Stats {
         for (sum, more) in self.faults.iter_mut().zip(other.faults) {
             *sum += more;
         }
+        self.resumptions += other.resumptions;
         self.acquisitions += other.acquisitions;
         self.moves += other.moves;
         self.failed_starts += other.failed_starts;
@@ -105,8 +108,8 @@ impl Stats {
         let faults: Vec<String> = Kind::ALL.iter().map(|kind| format!("{kind:?} {}", self.faults[*kind as usize])).collect();
         text += &format!("faults: {}\n", faults.join(", "));
         text += &format!(
-            "leases acquired {}, moves {}, failed starts {}, excused overlaps {}, address gaps {}, full sockets {}\n",
-            self.acquisitions, self.moves, self.failed_starts, self.excused, self.gaps, self.overflows
+            "resumed {}, leases acquired {}, moves {}, failed starts {}, excused overlaps {}, address gaps {}, full sockets {}\n",
+            self.resumptions, self.acquisitions, self.moves, self.failed_starts, self.excused, self.gaps, self.overflows
         );
         for cause in Outage::ALL {
             let (absolute, relative) = (&mut self.outages[cause as usize], &mut self.relative[cause as usize]);

@@ -36,6 +36,8 @@ pub enum Sabotage {
     NoRefusals,
     /// Nodes start without silence.
     NoSilence,
+    /// A process finds what the one before it wrote at its start, not what it wrote last.
+    OldLedger,
     /// The kernel removes no address.
     NoKernel,
     /// Lists of claims never arrive.
@@ -85,6 +87,8 @@ pub struct Host {
     pub disk: Duration,
     /// What is on disk will not be there at the next start.
     pub disk_lost: bool,
+    /// What a process that was killed left for the next one, until the machine is restarted.
+    pub ledger: Option<Vec<u8>>,
     /// The longest lease ever granted, in truth.
     pub granted: Duration,
     /// In standby.
@@ -190,6 +194,7 @@ impl World {
                 resumed: 0,
                 disk: Duration::ZERO,
                 disk_lost: false,
+                ledger: None,
                 granted: Duration::ZERO,
                 standby: false,
                 leaving: false,
@@ -342,9 +347,9 @@ impl World {
     pub fn act(&mut self, node: usize, action: Action) {
         self.log(|| format!("n{node} orders {action:?}"));
         match action {
-            Action::Start { group, generation, until } => {
+            Action::Start { group, generation, until, adopt } => {
                 let Some(group) = self.ordered(node, group, Some(generation)) else { return };
-                self.starts(node, group, generation, until);
+                self.starts(node, group, generation, until, adopt);
             }
             Action::Stop { group, generation, why } => {
                 let Some(group) = self.ordered(node, group, Some(generation)) else { return };

@@ -8,6 +8,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     super::{member::Member, tenure::Phase},
     Node,
@@ -30,19 +32,38 @@ pub(super) struct Alone {
 }
 
 /// On whose votes a lease rests.
-#[derive(Clone, Copy, Debug, Hash)]
-enum Standing {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Standing {
     /// A majority.
     Together,
     /// Its own side, for what it runs already.
-    Keeping { since: Time, needed: usize },
+    Keeping {
+        /// Since when.
+        since: Time,
+        /// Votes that a lease needs.
+        needed: usize,
+    },
     /// Its own side, for whatever it is a candidate for.
-    Alone { since: Time, needed: usize },
+    Alone {
+        /// Since when.
+        since: Time,
+        /// Votes that a lease needs.
+        needed: usize,
+    },
 }
 
 impl Alone {
     pub(super) fn new(silent_until: Time) -> Self {
         Self { standing: Standing::Together, check_at: silent_until, link_check_at: silent_until, asked: None }
+    }
+
+    pub(super) fn standing(&self) -> Standing {
+        self.standing
+    }
+
+    /// Goes on where the process before this one stood.
+    pub(super) fn recall(&mut self, standing: Standing) {
+        self.standing = standing;
     }
 
     pub(super) fn is_alone(&self) -> bool {

@@ -31,11 +31,12 @@ impl Hash for Node {
             known_quorate,
             alone,
             began,
+            resumed,
             review,
             out: _,
         } = self;
         (me, boot, members, voter, tenures, learning).hash(state);
         (tag, asked, version, list, list_changed, ask_now, next_heartbeat).hash(state);
-        (silent_until, standby, leaving, goodbyes, known_quorate, alone, began, review).hash(state);
+        (silent_until, standby, leaving, goodbyes, known_quorate, alone, began, resumed, review).hash(state);
     }
 }

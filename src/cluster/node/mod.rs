@@ -5,6 +5,8 @@ mod digest;
 mod exchange;
 mod ownership;
 
+pub use alone::Standing;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
@@ -13,6 +15,7 @@ use std::{
 
 use super::{
     member::Member,
+    memory::{Memory, Stale},
     tenure::{Tenure, drift_margin},
     view::{GroupView, View},
     voter::Voter,
@@ -60,6 +63,8 @@ pub struct Node {
     alone: alone::Alone,
 
     began: bool,
+    /// Takes the place of a process before it.
+    resumed: bool,
     review: (Time, Wake),
     out: Vec<Output>,
 }
@@ -111,9 +116,58 @@ impl Node {
             known_quorate: false,
             alone: alone::Alone::new(silent_until),
             began: false,
+            resumed: false,
             review: (now, Wake::Heartbeat),
             out: Vec::new(),
             config,
+        }
+    }
+
+    /// A node that takes the place of a process before it, as the same incarnation.
+    ///
+    /// # Errors
+    /// When the memory is not that of this node with this configuration.
+    pub fn resume(config: Arc<Config>, me: NodeId, memory: Memory, start: Start, now: Time) -> Result<Self, Stale> {
+        if memory.me != me {
+            return Err(Stale::AnotherNode);
+        }
+        if memory.fingerprint != config.fingerprint {
+            return Err(Stale::AnotherConfiguration);
+        }
+        let mut node = Self::new(config, me, memory.boot, start, now);
+        node.silent_until = memory.silent_until;
+        if let (Some(voter), Some(promises)) = (&mut node.voter, memory.promises) {
+            voter.recall(promises, memory.silent_until);
+        }
+        node.tag = memory.tag;
+        // The list is published anew: what was only asked for is given back.
+        node.version = memory.version;
+        node.list_changed = true;
+        node.standby = memory.standby;
+        node.alone.recall(memory.standing);
+        for recalled in memory.tenures {
+            if let Some(tenure) = node.tenures.iter_mut().find(|tenure| tenure.group == recalled.group) {
+                *tenure = recalled.recalled();
+            }
+        }
+        node.resumed = true;
+        Ok(node)
+    }
+
+    /// What a process must know that takes the place of this one.
+    #[must_use]
+    pub fn memory(&self) -> Memory {
+        Memory {
+            me: self.me,
+            boot: self.boot,
+            fingerprint: self.config.fingerprint,
+            tag: self.tag,
+            version: self.version,
+            silent_until: self.silent_until,
+            standby: self.standby,
+            standing: self.alone.standing(),
+            promises: self.voter.as_ref().map(|voter| voter.promises(|group| self.config.group(group).is_some())),
+            tenures: self.tenures.clone(),
         }
     }
 
@@ -147,6 +201,12 @@ impl Node {
     #[must_use]
     pub fn longest_lease(&self) -> Duration {
         longest_lease(&self.config)
+    }
+
+    /// This incarnation.
+    #[must_use]
+    pub fn boot(&self) -> BootId {
+        self.boot
     }
 
     /// What this node knows, for an operator.

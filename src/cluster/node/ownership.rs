@@ -24,16 +24,35 @@ const HOMECOMING_DOUBLINGS: u32 = 9;
 const ATTEMPT_DOUBLINGS: u32 = 10;
 
 impl Node {
-    /// At the first event: bring down whatever an earlier life left behind, and run what needs no lease.
+    /// At the first event: bring down whatever an earlier life left behind, or go on where it was replaced.
     pub(super) fn begin(&mut self, now: Time) {
         if std::mem::replace(&mut self.began, true) {
             return;
         }
         self.next_heartbeat = now;
         for position in 0..self.tenures.len() {
-            if self.tenures[position].leased {
+            if self.resumed {
+                self.go_on(position);
+            } else if self.tenures[position].leased {
                 self.stop(position, StopReason::CleanSlate);
             }
+        }
+    }
+
+    /// The executor is a new one: it is told again what it was told before.
+    fn go_on(&mut self, position: usize) {
+        match self.tenures[position].phase {
+            Phase::Down | Phase::Asking { .. } => {}
+            Phase::Starting | Phase::Running => {
+                let until = self.tenures[position].claim.as_ref().and_then(|claim| claim.until(self.needed_to_keep()));
+                let generation = self.order_generation(position);
+                let tenure = &mut self.tenures[position];
+                if let (Some(claim), Some(until)) = (&mut tenure.claim, until) {
+                    claim.told = until;
+                }
+                self.out.push(Output::Act(Action::Start { group: tenure.group, generation, until, adopt: true }));
+            }
+            Phase::Stopping { why } => self.stop(position, why),
         }
     }
 
@@ -172,7 +191,7 @@ impl Node {
             let generation = self.order_generation(position);
             let tenure = &mut self.tenures[position];
             tenure.phase = Phase::Starting;
-            self.out.push(Output::Act(Action::Start { group: tenure.group, generation, until: None }));
+            self.out.push(Output::Act(Action::Start { group: tenure.group, generation, until: None, adopt: false }));
         } else if tenure.is_active() && !eligible {
             self.stop(position, self.ineligible_reason());
         }
@@ -468,7 +487,7 @@ impl Node {
             }
             let group = tenure.group;
             self.out.push(Output::Decided(Decision::Acquired { group, until }));
-            self.out.push(Output::Act(Action::Start { group, generation, until: Some(until) }));
+            self.out.push(Output::Act(Action::Start { group, generation, until: Some(until), adopt: false }));
             self.look_again(ends, Wake::LeaseEnd(group), now);
         }
     }

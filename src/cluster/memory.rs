@@ -1,0 +1,52 @@
+//! What a node must know again when its process is replaced within one run of the machine: what it promised as a voter, and
+//! what it holds as an owner. With it, a daemon that crashed or was upgraded goes on as the same incarnation: no silence, no
+//! new acquisition, nothing stopped. Without it, it is another incarnation and starts silent.
+
+use serde::{Deserialize, Serialize};
+
+use super::{node::Standing, tenure::Tenure};
+use crate::model::{AssignmentId, BootId, Fingerprint, GroupId, NodeId, Tag, Time, Version};
+
+/// To be kept, where only a reboot of the machine can lose it, after each [`Node::handle`](super::Node::handle) and before
+/// its outputs are carried out: a promise must not be made that a successor would not know of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Memory {
+    pub(super) me: NodeId,
+    pub(super) boot: BootId,
+    pub(super) fingerprint: Fingerprint,
+    pub(super) tag: Tag,
+    pub(super) version: Version,
+    pub(super) silent_until: Time,
+    pub(super) standby: bool,
+    pub(super) standing: Standing,
+    pub(super) promises: Option<Promises>,
+    pub(super) tenures: Vec<Tenure>,
+}
+
+impl Memory {
+    /// The incarnation that it continues.
+    #[must_use]
+    pub fn boot(&self) -> BootId {
+        self.boot
+    }
+}
+
+/// What a voter has promised.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Promises {
+    /// Group, holder, its boot, and until when.
+    pub grants: Vec<(GroupId, NodeId, BootId, Time)>,
+    /// What groups consist of that the configuration does not know.
+    pub learned: Vec<(GroupId, Vec<AssignmentId>)>,
+}
+
+/// Why a memory is of no use: the node must start as another incarnation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Stale {
+    /// It is another node's.
+    #[error("it is that of another node")]
+    AnotherNode,
+    /// The configuration has changed since: the groups may be others.
+    #[error("the configuration has changed since")]
+    AnotherConfiguration,
+}
