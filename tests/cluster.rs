@@ -10,7 +10,7 @@ use std::{
 use drcm::{
     cluster::{Node, Phase, Start},
     config::parse_cfg,
-    model::{Action, BootId, Config, Decision, Event, GroupId, Message, NodeId, Order, Outcome, Output, StopReason, Time},
+    model::{Action, BootId, Checks, Config, Decision, Event, GroupId, Message, NodeId, Order, Outcome, Output, StopReason, Time},
 };
 
 const MS: Duration = Duration::from_millis(1);
@@ -47,8 +47,10 @@ struct World {
     /// Nodes where stopping never ends.
     stuck: BTreeSet<NodeId>,
     left: BTreeSet<NodeId>,
-    /// The answer to the checks of a pair.
+    /// The answers to the checks of a pair.
     clear: bool,
+    /// Those of the link are fine whatever the others are.
+    link_is_fine: bool,
 }
 
 fn id(name: &str) -> NodeId {
@@ -72,6 +74,7 @@ impl World {
             stuck: BTreeSet::new(),
             left: BTreeSet::new(),
             clear: true,
+            link_is_fine: false,
             config: config.clone(),
         };
         for node in &config.nodes {
@@ -134,7 +137,10 @@ impl World {
                         }
                         events.push_back(Event::Done { group, generation, outcome: Outcome::Stopped });
                     }
-                    Output::Act(Action::CheckAlone { checks }) => events.push_back(Event::Alone { checks, clear: self.clear }),
+                    Output::Act(Action::CheckAlone { checks }) => {
+                        let clear = self.clear || (checks == Checks::Link && self.link_is_fine);
+                        events.push_back(Event::Alone { checks, clear });
+                    }
                     Output::Act(Action::Extend { until, .. }) => drop(self.kept_until.insert(node, until)),
                     Output::Act(Action::Announce { .. }) => {}
                     Output::Decided(decision) => self.decisions.push((self.now, node, decision)),
@@ -528,6 +534,28 @@ fn the_owner_in_a_pair_whose_link_is_dead_lets_go() {
     world.run(MS * 1500);
     assert_eq!(world.owner(), None);
     assert!(world.stops.iter().any(|(_, node, why)| *node == id("a") && *why == StopReason::LeaseLost));
+}
+
+#[test]
+fn the_owner_in_a_pair_keeps_what_it_has_and_takes_nothing_before_all_checks() {
+    let text = "[CM_SERVER]\nkeep_alive_interval = 100\ndead_node_count = 15\n[CM_IPADDRS]\nvip, 10.0.0.100, 24, eth0, \nvip2, 10.0.0.101, 24, eth0, \n\
+                [CM_NODE]\nnodename = a\nhostname = a\nkeep_alive_ip = 10.0.0.1\nnode_floating_ip_addrs = vip\n\
+                node_backup_floating_ip_addrs = b:vip2\n\
+                [CM_NODE]\nnodename = b\nhostname = b\nkeep_alive_ip = 10.0.0.2\nnode_floating_ip_addrs = vip2\n\
+                node_backup_floating_ip_addrs = a:vip\n";
+    let mut world = World::new(parse_cfg("test.cfg", text).unwrap_or_else(|report| panic!("{report}")).config);
+    // Each home has its own.
+    world.run(MS * 8000);
+    assert_eq!((world.running[&id("a")].len(), world.running[&id("b")].len()), (1, 1));
+    world.clear = false;
+    world.link_is_fine = true;
+    world.crash(id("b"));
+    world.run(MS * 60_000);
+    assert_eq!(world.running[&id("a")].len(), 1, "the address of the other was found in use");
+    world.clear = true;
+    world.run(MS * 2_000);
+    assert_eq!(world.running[&id("a")].len(), 2);
+    assert!(world.stops.iter().all(|(_, _, why)| *why == StopReason::CleanSlate), "and its own it never let go");
 }
 
 #[test]
