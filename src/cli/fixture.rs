@@ -192,6 +192,7 @@ fn node(name: &str, number: u8) -> NodeConfig {
         active: true,
         voter: true,
         transport: Transport::Udp,
+        pace: server().pace(),
         keep: Keep { services: false, filesystems: true, applications: false },
         checks: CheckIntervals { addresses: minute, filesystems: minute, services: minute, crontabs: minute, applications: minute },
         primary: vec![],

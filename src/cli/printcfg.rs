@@ -259,6 +259,10 @@ fn node(page: &mut Page, config: &Config, node: &NodeConfig) {
     page.flag("node_is_active", node.active);
     page.noted("voter", flag(node.voter), if node.voter { "grants leases" } else { "grants no leases" });
     page.key("transport", node.transport.word());
+    if node.pace != config.server.pace() {
+        page.noted("keep_alive_interval", &node.pace.interval.as_millis().to_string(), "milliseconds");
+        page.noted("dead_node_count", &node.pace.count.to_string(), &format!("silent for {} s it is dead", seconds(node.pace.lease())));
+    }
     page.flag("keep_services", node.keep.services);
     page.flag("keep_filesystems", node.keep.filesystems);
     page.flag("keep_applications", node.keep.applications);
@@ -420,6 +424,8 @@ node_crontabs = apps2
 node_backup_floating_ip_addrs = a:front,a:six
 node_backup_services = a:front
 transport = tcp
+keep_alive_interval = 500
+dead_node_count = 20
 [CM_NODE]
 nodename = c
 hostname = c.example.com

@@ -8,10 +8,22 @@ use crate::model::{BootId, Claims, Entry, Fingerprint, GroupId, Heartbeat, NodeI
 /// Boots of a peer that are over; a late datagram of one must not bring it back.
 const REMEMBERED_BOOTS: usize = 8;
 
+/// How this node and a peer talk.
+#[derive(Clone, Copy, Debug, Hash)]
+pub struct Between {
+    /// Time between heartbeats.
+    pub interval: Duration,
+    /// Silence that makes the peer dead.
+    pub silence: Duration,
+}
+
 /// One peer.
 #[derive(Clone, Debug, Hash)]
 pub struct Member {
     pub node: NodeId,
+    pub between: Between,
+    /// When the next regular heartbeat to it is due, where it is talked to less often than others.
+    next_heartbeat: Time,
     boot: Option<BootId>,
     old_boots: VecDeque<BootId>,
     last_heard: Option<Time>,
@@ -49,9 +61,11 @@ pub enum Hearing {
 }
 
 impl Member {
-    pub fn new(node: NodeId) -> Self {
+    pub fn new(node: NodeId, between: Between) -> Self {
         Self {
             node,
+            between,
+            next_heartbeat: Time::ZERO,
             boot: None,
             old_boots: VecDeque::new(),
             last_heard: None,
@@ -68,14 +82,27 @@ impl Member {
         }
     }
 
-    /// Heard within `lease`, and has not said goodbye.
-    pub fn alive(&self, now: Time, lease: Duration) -> bool {
-        !self.left && self.last_heard.is_some_and(|heard| heard + lease > now)
+    /// Heard lately, and has not said goodbye.
+    pub fn alive(&self, now: Time) -> bool {
+        self.dies_at().is_some_and(|dies| dies > now)
     }
 
     /// When it will count as dead if it stays silent.
-    pub fn dies_at(&self, lease: Duration) -> Option<Time> {
-        if self.left { None } else { self.last_heard.map(|heard| heard + lease) }
+    pub fn dies_at(&self) -> Option<Time> {
+        if self.left { None } else { self.last_heard.map(|heard| heard + self.between.silence) }
+    }
+
+    /// Whether a heartbeat to it is due now, when they are this far apart; if so, the next one is set.
+    pub fn is_due(&mut self, interval: Duration, now: Time) -> bool {
+        let due = self.next_heartbeat <= now;
+        if due {
+            let next = self.next_heartbeat + interval;
+            self.next_heartbeat = if next > now { next } else { now + interval };
+        } else {
+            // It may be wanted sooner than it was when this was set.
+            self.next_heartbeat = self.next_heartbeat.min(now + interval);
+        }
+        due
     }
 
     pub fn last_heard(&self) -> Option<Time> {
@@ -127,7 +154,13 @@ impl Member {
             }
         }
         let old_boots = std::mem::take(&mut self.old_boots);
-        *self = Self { boot: Some(boot), old_boots, known_alive: self.known_alive, fingerprint: self.fingerprint, ..Self::new(self.node) };
+        *self = Self {
+            boot: Some(boot),
+            old_boots,
+            known_alive: self.known_alive,
+            fingerprint: self.fingerprint,
+            ..Self::new(self.node, self.between)
+        };
         true
     }
 
@@ -197,6 +230,8 @@ impl Member {
 mod tests {
     use super::*;
 
+    const BETWEEN: Between = Between { interval: Duration::from_millis(100), silence: Duration::from_millis(1500) };
+
     fn entry(group: u64) -> Entry {
         Entry { group: GroupId(group), stance: Stance::Unable }
     }
@@ -207,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_list_is_taken_over_only_when_complete_and_newer() {
-        let mut member = Member::new(NodeId(1));
+        let mut member = Member::new(NodeId(1), BETWEEN);
         assert!(!member.learn(&part(3, 2, 3, &[9])));
         assert!(member.list().is_empty());
         assert!(!member.learn(&part(2, 0, 1, &[4])), "older than the one being assembled");
@@ -219,7 +254,7 @@ mod tests {
 
     #[test]
     fn ill_formed_parts_change_nothing() {
-        let mut member = Member::new(NodeId(1));
+        let mut member = Member::new(NodeId(1), BETWEEN);
         assert!(!member.learn(&part(1, 2, 2, &[1])));
         assert!(!member.learn(&part(1, 0, u32::MAX, &[1])));
         assert!(!member.learn(&part(1, 0, 2, &[5, 1])), "not ascending");
@@ -228,7 +263,7 @@ mod tests {
 
     #[test]
     fn an_old_boot_stays_old() {
-        let mut member = Member::new(NodeId(1));
+        let mut member = Member::new(NodeId(1), BETWEEN);
         assert!(member.meet(BootId(1)));
         assert!(member.meet(BootId(2)));
         assert!(!member.meet(BootId(1)));

@@ -102,8 +102,11 @@ impl Tenure {
 pub struct Claim {
     /// The list that first named it: answers to older lists say nothing about it.
     pub since: Version,
-    /// Lease time asked for.
+    /// Lease time asked for, from the list `lease_since` on.
     pub lease: Duration,
+    lease_since: Version,
+    /// The shortest that was asked for in earlier lists.
+    lease_before: Duration,
     /// By voter: until when its grant surely lasts, by our clock.
     ends: Vec<Time>,
     /// By voter: its last refusal, when it has not granted since, and when that came.
@@ -116,7 +119,31 @@ pub struct Claim {
 
 impl Claim {
     pub fn new(since: Version, lease: Duration, voters: usize) -> Self {
-        Self { since, lease, ends: vec![Time::ZERO; voters], refusals: vec![None; voters], told: Time::ZERO, nudge: None }
+        Self {
+            since,
+            lease,
+            lease_since: since,
+            lease_before: lease,
+            ends: vec![Time::ZERO; voters],
+            refusals: vec![None; voters],
+            told: Time::ZERO,
+            nudge: None,
+        }
+    }
+
+    /// Asks for another lease time from the list `since` on; false when it is the same.
+    pub fn change(&mut self, lease: Duration, since: Version) -> bool {
+        if self.lease == lease {
+            return false;
+        }
+        self.lease_before = self.lease_before.min(self.lease);
+        (self.lease, self.lease_since) = (lease, since);
+        true
+    }
+
+    /// The lease time that a voter may surely have been asked for by a list: answers to an older one speak of what that said.
+    pub fn lease_in(&self, version: Version) -> Duration {
+        if version >= self.lease_since { self.lease } else { self.lease_before }
     }
 
     /// A voter granted it for a question asked at `asked`; our clock may run up to 1 % off its own, so the end is taken early.
@@ -176,6 +203,19 @@ mod tests {
         claim.granted(1, at(1300), T);
         assert_eq!(claim.until(2), Some(at(1100 + 1468)));
         assert_eq!(claim.until(3), Some(at(1000 + 1468)));
+    }
+
+    #[test]
+    fn an_answer_to_an_older_list_counts_for_what_that_one_asked_for() {
+        let mut claim = Claim::new(Version(1), T, 1);
+        assert!(!claim.change(T, Version(2)));
+        assert!(claim.change(T * 10, Version(3)));
+        assert_eq!((claim.lease_in(Version(2)), claim.lease_in(Version(3))), (T, T * 10));
+        claim.granted(0, at(0), Duration::MAX.min(claim.lease_in(Version(2))));
+        assert_eq!(claim.until(1), Some(at(1468)));
+        assert!(claim.change(T, Version(5)));
+        claim.granted(0, at(100), claim.lease_in(Version(4)));
+        assert_eq!(claim.until(1), Some(at(1568)), "once shorter, the longer one of old does not count any more");
     }
 
     #[test]

@@ -49,6 +49,10 @@ fn canonical(server: &Server, nodes: &[NodeConfig], resources: &[Resource]) -> S
             flag(node.keep.filesystems),
             flag(node.keep.applications),
         ]);
+        // Said only where it differs, so that a cluster without has the fingerprint it always had.
+        if node.pace != server.pace() {
+            line(&["pace", &micros(node.pace.interval), &node.pace.count.to_string()]);
+        }
         for interval in Kind::ALL.map(|kind| node.checks.of(kind)) {
             line(&["check", &micros(interval)]);
         }

@@ -74,6 +74,8 @@ pub(super) const NODE: &[Key] = &[
     key("node_is_active", &[]),
     key("voter", &[]),
     key("transport", &[]),
+    key("keep_alive_interval", &[]),
+    key("dead_node_count", &[]),
     key("keep_services", &[]),
     key("keep_filesystems", &[]),
     key("keep_applications", &[]),

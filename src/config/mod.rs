@@ -89,7 +89,7 @@ fn parse(name: &str, format: Format, text: &str, read: impl FnOnce(&Source, &mut
     let mut findings = Findings::new(&source);
     let Some(draft) = read(&source, &mut findings) else { return Err(Report { findings: findings.finish() }) };
     let settings = server::read(&draft.server, &mut findings);
-    let nodes = draft.nodes.iter().filter_map(|node| node::read(node, &mut findings)).collect();
+    let nodes = draft.nodes.iter().filter_map(|node| node::read(node, settings.server.pace(), &mut findings)).collect();
     let resources = draft
         .resources
         .iter()

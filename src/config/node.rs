@@ -5,13 +5,13 @@ use std::{
     time::Duration,
 };
 
-use crate::model::{CheckIntervals, Keep, Kind, NodeConfig, NodeId, Transport};
+use crate::model::{CheckIntervals, Keep, Kind, NodeConfig, NodeId, Pace, Transport};
 
 use super::{
     draft::NodeDraft,
     fields::Fields,
     finding::Findings,
-    keys,
+    keys, server,
     source::{Span, Text},
 };
 
@@ -34,12 +34,16 @@ pub(super) struct NodeText {
 }
 
 /// Reads one node; `None` (reported) without a name. Without host name or address (reported) its name still counts as known.
-pub(super) fn read(draft: &NodeDraft, findings: &mut Findings<'_>) -> Option<NodeText> {
+pub(super) fn read(draft: &NodeDraft, cluster: Pace, findings: &mut Findings<'_>) -> Option<NodeText> {
     let fields = Fields::collect(&draft.entries, &[keys::NODE], findings.format().node(), findings);
     let name = required(&fields, "nodename", draft.header, findings);
     let hostname = required(&fields, "hostname", draft.header, findings);
     let keep_alive_ip = keep_alive_ip(&fields, draft.header, findings);
     let transport = fields.choice("transport", Transport::Udp, findings);
+    let pace = server::pace(&fields, cluster, findings);
+    if pace != cluster {
+        server::lease(pace, &fields, findings);
+    }
     let interval = |key, findings: &mut Findings<'_>| fields.seconds(key, 0.1..=86_400.0, Duration::from_secs(60), findings);
     let checks = CheckIntervals {
         addresses: interval("ipaddrs_check", findings),
@@ -70,6 +74,7 @@ pub(super) fn read(draft: &NodeDraft, findings: &mut Findings<'_>) -> Option<Nod
             active,
             voter: true,
             transport,
+            pace,
             keep,
             checks,
             primary: Vec::new(),

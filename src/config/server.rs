@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use crate::model::{Failback, LogSettings, NoQuorum, Options, Quorum, Server, Takeover};
+use crate::model::{Failback, LogSettings, NoQuorum, Options, Pace, Quorum, Server, Takeover};
 
 use super::{draft::Entry, fields::Fields, finding::Findings, keys, words::ResourceDriver};
 
@@ -78,11 +78,12 @@ pub(super) fn read(entries: &[Entry], findings: &mut Findings<'_>) -> ServerSett
     let fields = Fields::collect(entries, &[keys::SERVER], findings.format().server(), findings);
     let default = default_server();
     let options = options(&fields, &default_options(), findings);
+    let pace = pace(&fields, default.pace(), findings);
     let server = Server {
         udpport: fields.number("udpport", 1..=u16::MAX, default.udpport, findings),
         tcpport: fields.number("tcpport", 1..=u16::MAX, default.tcpport, findings),
-        keep_alive_interval: Duration::from_millis(u64::from(fields.number("keep_alive_interval", 1_u32..=60_000, 100, findings))),
-        dead_node_count: fields.number("dead_node_count", 1..=100_000, default.dead_node_count, findings),
+        keep_alive_interval: pace.interval,
+        dead_node_count: pace.count,
         bind_to_keep_alive_ip: fields.boolean("bind_to_keep_alive_ip", default.bind_to_keep_alive_ip, findings),
         quorum: fields.choice("quorum", default.quorum, findings),
         no_quorum: fields.choice("no_quorum", default.no_quorum, findings),
@@ -105,7 +106,7 @@ pub(super) fn read(entries: &[Entry], findings: &mut Findings<'_>) -> ServerSett
         bash_rc_file: fields.path("bash_rc_file", findings),
         umask: umask(&fields, default.umask, findings),
     };
-    lease(&server, &fields, findings);
+    lease(pace, &fields, findings);
     ServerSettings { server, options }
 }
 
@@ -214,20 +215,29 @@ fn umask(fields: &Fields<'_>, default: u32, findings: &mut Findings<'_>) -> u32 
 }
 
 /// The lease time that interval and count make together.
-fn lease(server: &Server, fields: &Fields<'_>, findings: &mut Findings<'_>) {
+pub(super) fn lease(pace: Pace, fields: &Fields<'_>, findings: &mut Findings<'_>) {
     let span = fields.span("dead_node_count").or_else(|| fields.span("keep_alive_interval")).unwrap_or_default();
-    let lease = server.keep_alive_interval.saturating_mul(server.dead_node_count);
+    let lease = pace.interval.saturating_mul(pace.count);
     if lease > LONGEST_LEASE {
         findings.error(
             span,
             format!("keep_alive_interval x dead_node_count is {} seconds: no take-over within an hour", lease.as_secs()),
             "keep_alive_interval is in milliseconds; 100 and 15 take over within 1.5 seconds",
         );
-    } else if server.dead_node_count < 3 {
+    } else if pace.count < 3 {
         findings.warning(
             span,
-            format!("with dead_node_count = {} a single lost packet can move resources", server.dead_node_count),
+            format!("with dead_node_count = {} a single lost packet can move resources", pace.count),
             "use 3 or more, and a shorter keep_alive_interval for a fast take-over",
         );
+    }
+}
+
+/// The keys `keep_alive_interval` and `dead_node_count`, of the cluster or of one node.
+pub(super) fn pace(fields: &Fields<'_>, default: Pace, findings: &mut Findings<'_>) -> Pace {
+    let milliseconds = u32::try_from(default.interval.as_millis()).unwrap_or(u32::MAX);
+    Pace {
+        interval: Duration::from_millis(u64::from(fields.number("keep_alive_interval", 1_u32..=60_000, milliseconds, findings))),
+        count: fields.number("dead_node_count", 1..=100_000, default.count, findings),
     }
 }

@@ -55,16 +55,46 @@ impl Config {
         self.nodes.iter().filter(|node| node.voter).map(|node| node.id)
     }
 
-    /// T: a lease that is not renewed for this long is over (`keep_alive_interval` x `dead_node_count`).
+    /// T of the cluster: a lease that is not renewed for this long is over (`keep_alive_interval` x `dead_node_count`). A
+    /// node may have another one of its own: [`NodeConfig::pace`].
     #[must_use]
     pub fn lease(&self) -> Duration {
-        self.server.keep_alive_interval * self.server.dead_node_count
+        self.server.pace().lease()
+    }
+
+    /// The longest T of any node: no voter ever promises more (`takeover = strict` adds the time to stop).
+    #[must_use]
+    pub fn longest_lease(&self) -> Duration {
+        self.nodes.iter().map(|node| node.pace.lease()).max().unwrap_or_else(|| self.lease())
+    }
+
+    /// Whether two nodes talk by TCP: one of them asks for it.
+    #[must_use]
+    pub fn by_tcp(&self, one: NodeId, other: NodeId) -> bool {
+        self.nodes.iter().any(|node| (node.id == one || node.id == other) && node.transport == Transport::Tcp)
     }
 
     /// Where a node listens for cluster datagrams and its peers send them.
     #[must_use]
     pub fn peer_address(&self, node: &NodeConfig) -> SocketAddr {
         SocketAddr::new(node.keep_alive_ip, self.server.udpport)
+    }
+}
+
+/// How often a node is heard, and how much silence makes it dead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// h: time between heartbeats.
+    pub interval: Duration,
+    /// Heartbeats missed in a row before the node counts as dead.
+    pub count: u32,
+}
+
+impl Pace {
+    /// T: as much silence as makes it dead.
+    #[must_use]
+    pub fn lease(self) -> Duration {
+        self.interval * self.count
     }
 }
 
@@ -121,6 +151,14 @@ pub struct Server {
     pub bash_rc_file: Option<PathBuf>,
     /// umask of the daemon and its children.
     pub umask: u32,
+}
+
+impl Server {
+    /// The pace of nodes that have none of their own.
+    #[must_use]
+    pub fn pace(&self) -> Pace {
+        Pace { interval: self.keep_alive_interval, count: self.dead_node_count }
+    }
 }
 
 /// The `[CM_SERVER]` keys about the log.
@@ -213,8 +251,11 @@ pub struct NodeConfig {
     pub active: bool,
     /// Grants leases. Resolved: all nodes up to seven; beyond that those marked, else the first seven.
     pub voter: bool,
-    /// How heartbeats reach it.
+    /// How heartbeats reach it, and its own the others.
     pub transport: Transport,
+    /// `keep_alive_interval` and `dead_node_count` of its own, else those of the cluster. Two nodes talk at the longer interval
+    /// of the two, and count each other as dead after the longer time.
+    pub pace: Pace,
     /// What stays running when its daemon exits.
     pub keep: Keep,
     /// How often each kind is probed.

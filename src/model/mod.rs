@@ -12,7 +12,7 @@ mod time;
 
 pub use config::{
     Address, Application, CheckIntervals, Config, Crontab, Driver, Failback, FileSystem, Group, Interface, Keep, LogSettings, NoQuorum,
-    NodeConfig, Options, Quorum, Resource, Server, Service, Spec, Takeover, Transport,
+    NodeConfig, Options, Pace, Quorum, Resource, Server, Service, Spec, Takeover, Transport,
 };
 pub use event::{Action, AskReason, Checks, Decision, Event, Order, Outcome, Output, StopReason, Wake};
 pub use ids::{Assignment, AssignmentId, BootId, Fingerprint, Generation, GroupId, Kind, NodeId, ResourceId, Tag, Version};

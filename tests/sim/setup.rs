@@ -5,7 +5,7 @@ use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 use drcm::config::group;
 use drcm::model::{
     Address, Assignment, CheckIntervals, Config, Driver, Failback, Fingerprint, GroupId, Interface, Keep, Kind, LogSettings, NoQuorum,
-    NodeConfig, NodeId, Options, Quorum, Resource, ResourceId, Server, Service, Spec, Takeover, Transport,
+    NodeConfig, NodeId, Options, Pace, Quorum, Resource, ResourceId, Server, Service, Spec, Takeover, Transport,
 };
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -304,14 +304,14 @@ struct Draft<'a> {
 
 impl Draft<'_> {
     fn config(&self, timing: Timing, layout: usize) -> Config {
-        let nodes: Vec<NodeConfig> = (0..self.count).map(|index| self.node(index, layout)).collect();
+        let nodes: Vec<NodeConfig> = (0..self.count).map(|index| self.node(index, timing, layout)).collect();
         let resources: Vec<Resource> = self.plans.iter().map(|plan| resource(&plan.resource)).collect();
         let groups = group(&nodes, &resources);
         let fingerprint = Fingerprint::of(&format!("{timing:?} {layout}"));
         Config { server: self.server(timing), nodes, resources, groups, fingerprint }
     }
 
-    fn node(&self, index: usize, layout: usize) -> NodeConfig {
+    fn node(&self, index: usize, timing: Timing, layout: usize) -> NodeConfig {
         let home = |plan: &Plan| plan.candidates[layout][0];
         let backs = |plan: &&Plan| plan.candidates[layout][1..].contains(&index);
         let minute = Duration::from_secs(60);
@@ -323,6 +323,7 @@ impl Draft<'_> {
             active: self.inactive != Some(index),
             voter: index < 7,
             transport: Transport::Udp,
+            pace: Pace { interval: timing.interval, count: timing.count },
             keep: Keep { services: false, filesystems: true, applications: false },
             checks: CheckIntervals { addresses: minute, filesystems: minute, services: minute, crontabs: minute, applications: minute },
             primary: self.plans.iter().filter(|plan| home(plan) == index).map(|plan| plan.resource.clone()).collect(),

@@ -16,6 +16,8 @@ impl Hash for Node {
             members,
             voter,
             tenures,
+            own: _,
+            alike: _,
             learning,
             tag,
             asked,

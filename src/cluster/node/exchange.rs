@@ -90,12 +90,12 @@ impl Node {
         if let (Some(voter), Some(boot)) = (&mut self.voter, member.boot()) {
             voter.release_unclaimed(member.node, boot, member.list());
         }
-        let lease = self.config.lease();
+        let shown = member.between.silence;
         for tenure in &mut self.tenures {
             if let Some(Stance::HandsOver { next }) = member.stance(tenure.group)
                 && next == self.me
             {
-                tenure.handed_by = Some((member.node, now + lease));
+                tenure.handed_by = Some((member.node, now + shown));
                 tenure.retry_at = now;
             }
         }
@@ -135,7 +135,7 @@ impl Node {
                     _ => ack.version < self.version && ack.refused.len() < ENTRIES_PER_MESSAGE,
                 };
             if spoken_of {
-                claim.granted(voter, asked, cap);
+                claim.granted(voter, asked, cap.min(claim.lease_in(ack.version)));
             }
         }
     }
@@ -196,15 +196,17 @@ impl Node {
             return;
         }
         if due {
-            let interval = self.config.server.keep_alive_interval;
+            let interval = self.own.interval;
             let next = self.next_heartbeat + interval;
             self.next_heartbeat = if next > now { next } else { now + interval };
         }
         if changed {
             self.renew_list(now);
         }
-        let peers: Vec<NodeId> = self.members.iter().map(|member| member.node).collect();
         let goodbye = self.leaving && self.goodbyes < GOODBYES && self.is_clear();
+        let at_their_pace = if due { self.due_peers(now) } else { Vec::new() };
+        let at_once = changed || ask_now || goodbye;
+        let peers: Vec<NodeId> = if at_once { self.members.iter().map(|member| member.node).collect() } else { at_their_pace };
         self.begin_heartbeat(now);
         for peer in &peers {
             if changed || goodbye {
@@ -216,7 +218,7 @@ impl Node {
         if goodbye {
             // Nobody asks again for a goodbye that got lost, so it is said more than once, in datagrams apart.
             self.goodbyes += 1;
-            self.next_heartbeat = now + (self.config.server.keep_alive_interval / 10).min(GOODBYE_GAP);
+            self.next_heartbeat = now + (self.own.interval / 10).min(GOODBYE_GAP);
             if self.goodbyes == GOODBYES {
                 self.out.push(Output::Left);
             }

@@ -4,6 +4,7 @@ mod alone;
 mod digest;
 mod exchange;
 mod ownership;
+mod pace;
 
 pub use alone::Standing;
 
@@ -21,8 +22,7 @@ use super::{
     voter::Voter,
 };
 use crate::model::{
-    Action, AssignmentId, BootId, Config, Decision, Entry, Event, GroupId, NodeId, NodeState, Order, Output, Tag, Takeover, Time, Version,
-    Wake,
+    Action, AssignmentId, BootId, Config, Decision, Entry, Event, GroupId, NodeId, NodeState, Order, Output, Pace, Tag, Time, Version, Wake,
 };
 
 /// What a node remembers from before its start.
@@ -42,6 +42,9 @@ pub struct Node {
     members: Vec<Member>,
     voter: Option<Voter>,
     tenures: Vec<Tenure>,
+    own: Pace,
+    /// All nodes have the same pace.
+    alike: bool,
     /// Definitions of groups that our configuration does not know, arriving in parts.
     learning: BTreeMap<GroupId, Vec<Option<AssignmentId>>>,
 
@@ -95,7 +98,14 @@ impl Node {
             })
             .collect();
         Self {
-            members: config.nodes.iter().filter(|node| node.id != me).map(|node| Member::new(node.id)).collect(),
+            members: match config.node(me) {
+                Some(own) => {
+                    config.nodes.iter().filter(|node| node.id != me).map(|node| Member::new(node.id, pace::between(own, node))).collect()
+                }
+                None => Vec::new(),
+            },
+            own: config.node(me).map_or_else(|| config.server.pace(), |node| node.pace),
+            alike: config.nodes.iter().all(|node| node.pace == config.nodes[0].pace),
             me,
             boot,
             voters,
@@ -247,13 +257,13 @@ impl Node {
         }
     }
 
-    /// T of our own configuration.
+    /// T of this node.
     fn lease(&self) -> Duration {
-        self.config.lease()
+        self.own.lease()
     }
 
     fn is_alive(&self, member: &Member, now: Time) -> bool {
-        member.alive(now, self.lease())
+        member.alive(now)
     }
 
     fn member(&self, node: NodeId) -> Option<&Member> {
@@ -330,10 +340,9 @@ impl Node {
 
     /// Reports who came and who went.
     fn watch_members(&mut self, now: Time) {
-        let lease = self.lease();
         let mut healed = false;
         for member in &mut self.members {
-            let alive = member.alive(now, lease);
+            let alive = member.alive(now);
             let state = member.state();
             if alive && state.eligible && state.quorate && member.hears_us() {
                 member.well_since.get_or_insert(now);
@@ -381,10 +390,5 @@ fn first_tag(boot: BootId) -> Tag {
 
 /// The longest lease that a voter with this configuration grants.
 fn longest_lease(config: &Config) -> Duration {
-    match config.server.takeover {
-        Takeover::Prompt => config.lease(),
-        // The holder gives up the drift margin of the whole lease. What `stop_timeout` costs it must not come out of T, which
-        // may be much shorter.
-        Takeover::Strict => config.lease() + config.server.stop_timeout + drift_margin(config.server.stop_timeout),
-    }
+    pace::lease_over(config, config.longest_lease())
 }

@@ -113,7 +113,7 @@ impl Node {
                     StopReason::Leaving | StopReason::Standby => self.heir(position, now),
                     StopReason::CleanSlate | StopReason::LeaseLost | StopReason::Failed | StopReason::PairHealed => None,
                 };
-                self.release(position, next.map(|next| (next, now + self.lease())));
+                self.release(position, next.map(|next| (next, now + self.silence(next))));
             }
             (Outcome::Started | Outcome::StartFailed | Outcome::Stopped, _) => return,
         }
@@ -159,6 +159,7 @@ impl Node {
     /// Looks at every group once more and notes when the next look is due.
     pub(super) fn review(&mut self, now: Time) {
         self.review = (Time::NEVER, Wake::Heartbeat);
+        self.adjust_leases(now);
         for position in 0..self.tenures.len() {
             if self.tenures[position].leased {
                 self.review_leased(position, now);
@@ -166,10 +167,9 @@ impl Node {
                 self.review_unleased(position, now);
             }
         }
-        let lease = self.lease();
         for at in 0..self.members.len() {
             let member = &self.members[at];
-            if let Some(dies) = member.dies_at(lease).filter(|_| member.known_alive) {
+            if let Some(dies) = member.dies_at().filter(|_| member.known_alive) {
                 self.look_again(dies, Wake::PeerSilence(self.members[at].node), now);
             }
         }
@@ -239,7 +239,7 @@ impl Node {
             handed_by: tenure.handed_by.map(|(by, _)| by),
             better: self.better(tenure, now),
             free_since: tenure.free_since.unwrap_or(now).max(self.silent_until),
-            patience: self.patience(),
+            patience: self.patience(tenure.group, tenure.rank),
         }
     }
 
@@ -263,7 +263,7 @@ impl Node {
     fn better(&self, tenure: &Tenure, now: Time) -> Option<NodeId> {
         let group = self.config.group(tenure.group)?;
         // When all start together, a better one may end its silence a little later than this node.
-        let starting = now < self.silent_until() + self.patience() * tenure.rank;
+        let starting = now < self.silent_until() + self.patience(tenure.group, tenure.rank) * tenure.rank;
         let before = group.candidates.iter().take(tenure.rank as usize);
         before.copied().find(|node| {
             self.member(*node).is_some_and(|member| {
@@ -271,11 +271,6 @@ impl Node {
                 self.is_well(member, tenure.group, now) || (starts_too && !declares_unable(member, tenure.group))
             })
         })
-    }
-
-    /// How long a better candidate may leave a group free, per rank.
-    fn patience(&self) -> Duration {
-        self.lease() / 2
     }
 
     /// The first other candidate that could run the group.
@@ -308,7 +303,8 @@ impl Node {
 
     fn ask(&mut self, position: usize, why: AskReason, now: Time) {
         let since = self.next_version();
-        let lease = self.longest_lease();
+        let lease = self.lease_to_ask(now);
+        let patience = self.asking_time(now);
         let tenure = &mut self.tenures[position];
         if matches!(why, AskReason::BetterGone | AskReason::StayedFree)
             && let Some(sent) = tenure.sent_home_at.take()
@@ -322,7 +318,7 @@ impl Node {
         self.list_changed = true;
         let group = tenure.group;
         self.out.push(Output::Decided(Decision::Asks { group, why }));
-        self.look_again(now + self.lease() / 2, Wake::Ask(group), now);
+        self.look_again(now + patience, Wake::Ask(group), now);
     }
 
     fn review_asking(&mut self, position: usize, since: Time, now: Time) {
@@ -337,7 +333,7 @@ impl Node {
         }
         let refused = claim.refusals().count();
         let hopeless = self.voters.len() - refused < needed;
-        let patience = since + self.lease() / 2;
+        let patience = since + self.asking_time(now);
         if !eligible || !quorate || hopeless || patience <= now || self.must_yield(position, now) {
             self.withdraw(position, now);
             return;
@@ -387,11 +383,11 @@ impl Node {
 
     /// No majority: what was granted is given back, and the next try waits by rank so that split votes resolve themselves.
     fn withdraw(&mut self, position: usize, now: Time) {
-        let lease = self.lease();
-        let base = (lease / 100).clamp(Duration::from_millis(1), Duration::from_millis(20));
+        let longest = self.asking_time(now);
+        let base = (self.lease() / 100).clamp(Duration::from_millis(1), Duration::from_millis(20));
         let rank = self.tenures[position].rank;
         let attempts = self.tenures[position].attempts.min(ATTEMPT_DOUBLINGS);
-        let by_rank = now + (base * (1 + 2 * rank) * 2_u32.pow(attempts)).min(lease / 2);
+        let by_rank = now + (base * (1 + 2 * rank) * 2_u32.pow(attempts)).min(longest);
         let refused = self.tenures[position].claim.as_ref().map_or(0, |claim| claim.refusals().count());
         let must_void = (refused + self.needed_to_take()).saturating_sub(self.voters.len());
         let retry_at = self.void_after(position, must_void, Some(by_rank), now).unwrap_or(by_rank);
