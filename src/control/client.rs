@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     model::{Request, Response},
-    wire::{HELLO_LENGTH, MAX_ANSWER, Opening},
+    wire::{Channel, HELLO_LENGTH, Introduction, MAX_ANSWER, Opening},
 };
 
 /// Asks the daemon of this machine.
@@ -56,15 +56,8 @@ pub async fn ask_remote(address: SocketAddr, authkey: &[u8], request: &Request, 
     let exchange = async {
         let io_error = |source| broken(whom(), source);
         let seal_error = |source| ControlError::Seal { whom: whom(), source };
-        let (opening, hello) = Opening::new(authkey, random()?);
         let mut stream = TcpStream::connect(address).await.map_err(|source| ControlError::Unreachable { whom: whom(), source })?;
-        stream.set_nodelay(true).map_err(io_error)?;
-        stream.write_all(&hello).await.map_err(io_error)?;
-        let mut answer = [0; HELLO_LENGTH];
-        stream.read_exact(&mut answer).await.map_err(io_error)?;
-        let mut channel = opening.finish(&answer).map_err(seal_error)?;
-        let question = channel.seal(&protocol::encode(request)).map_err(seal_error)?;
-        stream.write_all(&question).await.map_err(io_error)?;
+        let mut channel = put_question(&mut stream, address, authkey, &protocol::encode(request)).await?;
         let mut length = [0; 4];
         stream.read_exact(&mut length).await.map_err(io_error)?;
         let sealed = channel.sealed_length(length).map_err(seal_error)?;
@@ -73,6 +66,36 @@ pub async fn ask_remote(address: SocketAddr, authkey: &[u8], request: &Request, 
         protocol::decode(&content).map_err(|detail| ControlError::Protocol { whom: whom(), detail })
     };
     time::timeout(timeout, exchange).await.unwrap_or_else(|_| Err(ControlError::TimedOut { whom: whom(), after: timeout }))
+}
+
+/// Makes a connected stream one for heartbeats: the other end proves that it knows the authkey, and is told who talks to it.
+/// Not bounded in time: that is the caller's, as connecting was.
+///
+/// # Errors
+/// It has another authkey, or the connection breaks.
+pub async fn introduce(
+    stream: &mut TcpStream,
+    address: SocketAddr,
+    authkey: &[u8],
+    introduction: Introduction,
+) -> Result<(), ControlError> {
+    put_question(stream, address, authkey, &introduction.question()).await.map(drop)
+}
+
+/// The hellos, and the question.
+async fn put_question(stream: &mut TcpStream, address: SocketAddr, authkey: &[u8], question: &[u8]) -> Result<Channel, ControlError> {
+    let whom = || format!("the node at {address}");
+    let io_error = |source| broken(whom(), source);
+    let seal_error = |source| ControlError::Seal { whom: whom(), source };
+    let (opening, hello) = Opening::new(authkey, random()?);
+    stream.set_nodelay(true).map_err(io_error)?;
+    stream.write_all(&hello).await.map_err(io_error)?;
+    let mut answer = [0; HELLO_LENGTH];
+    stream.read_exact(&mut answer).await.map_err(io_error)?;
+    let mut channel = opening.finish(&answer).map_err(seal_error)?;
+    let question = channel.seal(question).map_err(seal_error)?;
+    stream.write_all(&question).await.map_err(io_error)?;
+    Ok(channel)
 }
 
 /// Asks all these nodes at once; the first good answer counts, with its sender. A refusal is passed on only when nobody

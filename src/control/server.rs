@@ -19,7 +19,7 @@ use crate::{
 };
 
 pub use local::LocalServer;
-pub use remote::RemoteServer;
+pub use remote::{Link, LinkHandler, RemoteServer};
 
 /// Clients served at a time, on each listener; the others wait in the kernel's queue.
 pub const MAX_CLIENTS: usize = 64;

@@ -1,5 +1,5 @@
 //! The thread that renews the leases. It owns the datagram socket, the seal and the [`Node`]; it never waits for anything but
-//! the next datagram, event or deadline, so that no slow mount, script or log write can delay a renewal.
+//! the next datagram, event or deadline, also where `streams` carry what it says by TCP, so that no slow mount, script or log write can delay a renewal.
 
 use std::{
     collections::BTreeMap,
@@ -8,6 +8,7 @@ use std::{
     os::fd::AsFd,
     sync::{
         Arc,
+        atomic::{AtomicU64, Ordering},
         mpsc::{Receiver, SyncSender, TryRecvError, sync_channel},
     },
     thread::{self, JoinHandle},
@@ -24,7 +25,12 @@ use nix::{
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, info, trace, warn};
 
-use super::{decisions, ledger::Ledger, orders::Orders};
+use super::{
+    decisions,
+    ledger::Ledger,
+    orders::Orders,
+    streams::{Outlet, Turn},
+};
 use crate::{
     cluster::{Node, View},
     model::{Action, Checks, Config, Event, Message, NodeId, Output, Time},
@@ -36,6 +42,8 @@ use crate::{
     wire::{Drop as Dropped, Endpoint, MAX_DATAGRAM},
 };
 
+/// Datagrams that came by TCP and may wait for this thread; further ones are dropped, as a full socket drops them.
+const FRAMES: usize = 256;
 /// Events that may wait for this thread; their senders wait when it is full.
 const MAILBOX: usize = 4096;
 /// Datagrams taken from the socket before the deadlines are looked at again.
@@ -67,6 +75,43 @@ pub struct Look {
 pub struct Mailbox {
     mail: SyncSender<Mail>,
     bell: Arc<EventFd>,
+}
+
+/// Where datagrams that came by TCP are put before the cluster thread.
+#[derive(Clone, Debug)]
+pub struct Inbound {
+    frames: SyncSender<Vec<u8>>,
+    bell: Arc<EventFd>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl Inbound {
+    /// Puts one there, or drops and counts it. Never waits.
+    pub fn deliver(&self, datagram: Vec<u8>) {
+        if self.frames.try_send(datagram).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        } else if let Err(errno) = self.bell.write(1) {
+            // Its counter is full: the thread has been rung for often enough.
+            trace!("event descriptor: {errno}");
+        }
+    }
+}
+
+/// The cluster thread's end of [`Inbound`].
+#[derive(Debug)]
+pub struct Arrivals {
+    frames: Receiver<Vec<u8>>,
+    bell: Arc<EventFd>,
+}
+
+/// A way for datagrams that come by TCP; `dropped` counts those for which there was no room.
+///
+/// # Errors
+/// When the kernel refuses a descriptor.
+pub fn inbound(dropped: Arc<AtomicU64>) -> io::Result<(Inbound, Arrivals)> {
+    let (frames, arrived) = sync_channel(FRAMES);
+    let bell = Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?);
+    Ok((Inbound { frames, bell: bell.clone(), dropped }, Arrivals { frames: arrived, bell }))
 }
 
 /// The cluster thread has ended.
@@ -111,6 +156,15 @@ pub enum Notice {
     Left,
 }
 
+/// Datagrams that went no further, since a task or this thread was not quick enough to take them.
+#[derive(Clone, Debug, Default)]
+pub struct Lost {
+    /// On the way out.
+    pub sending: Arc<AtomicU64>,
+    /// On the way in.
+    pub receiving: Arc<AtomicU64>,
+}
+
 /// What the thread works with.
 pub struct Parts {
     /// The cluster.
@@ -119,10 +173,18 @@ pub struct Parts {
     pub node: Node,
     /// The seal.
     pub endpoint: Endpoint,
+    /// This node.
+    pub me: NodeId,
     /// The datagram socket, bound.
     pub socket: UdpSocket,
     /// What outlives this process.
     pub ledger: Ledger,
+    /// The peers that are sent to by TCP instead.
+    pub outlets: BTreeMap<NodeId, Outlet>,
+    /// What comes by TCP.
+    pub arrivals: Arrivals,
+    /// Datagrams lost between this thread and the streams, by reason.
+    pub lost: Lost,
     /// Where orders to groups go.
     pub orders: Orders,
     /// Where notices go.
@@ -137,7 +199,7 @@ pub struct Parts {
 /// When the kernel refuses a thread or a descriptor.
 pub fn start(parts: Parts) -> io::Result<(Mailbox, JoinHandle<()>)> {
     let (mail, letters) = sync_channel(MAILBOX);
-    let bell = Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?);
+    let bell = parts.arrivals.bell.clone();
     parts.socket.set_nonblocking(true)?;
     let addresses = parts.config.nodes.iter().map(|node| (node.id, parts.config.peer_address(node))).collect();
     let mut cluster = ClusterThread {
@@ -183,7 +245,7 @@ impl ClusterThread {
             if !self.read_mail() {
                 return;
             }
-            let more = self.read_datagrams();
+            let more = self.read_datagrams() | self.read_frames();
             if !more {
                 self.wait();
             }
@@ -225,7 +287,7 @@ impl ClusterThread {
                 Ok(Mail::Event(event)) => self.handle(event),
                 Ok(Mail::Look(answer)) => {
                     let at = clock::now();
-                    let look = Look { view: self.parts.node.view(at), at, dropped: self.parts.endpoint.counters().dropped().collect() };
+                    let look = Look { view: self.parts.node.view(at), at, dropped: self.dropped() };
                     // Whoever asked may have stopped waiting.
                     drop(answer.send(look));
                 }
@@ -245,6 +307,17 @@ impl ClusterThread {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
                 // An ICMP answer to an earlier datagram: a peer's port is closed. The silence itself will tell.
                 Err(error) => trace!("datagram socket: {error}"),
+            }
+        }
+        true
+    }
+
+    /// True when there may be more.
+    fn read_frames(&mut self) -> bool {
+        for _ in 0..DATAGRAMS_PER_TURN {
+            match self.parts.arrivals.frames.try_recv() {
+                Ok(datagram) => self.datagram(&datagram),
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => return false,
             }
         }
         true
@@ -286,7 +359,7 @@ impl ClusterThread {
                 Output::Send { to, message } => self.outbox.entry(to).or_default().push(message),
                 Output::Act(Action::CheckAlone { checks }) => self.notice(Notice::CheckAlone(checks)),
                 Output::Act(action) => self.parts.orders.give(action),
-                Output::Decided(decision) => decisions::log(&self.parts.config, &decision),
+                Output::Decided(decision) => decisions::log(&self.parts.config, self.parts.me, &decision),
                 Output::Left => {
                     self.flush();
                     self.parts.ledger.remove();
@@ -326,8 +399,9 @@ impl ClusterThread {
 
     fn send(&mut self, to: NodeId, messages: &[Message]) {
         let Some(address) = self.addresses.get(&to) else { return };
-        match self.parts.endpoint.seal(to, messages) {
-            Ok(datagrams) => {
+        match (self.parts.endpoint.seal(to, messages), self.parts.outlets.get(&to)) {
+            (Ok(datagrams), Some(outlet)) => outlet.offer(Turn::of(messages, datagrams)),
+            (Ok(datagrams), None) => {
                 for datagram in datagrams {
                     // Loss is the network's right, and the protocol's business.
                     if let Err(error) = self.parts.socket.send_to(&datagram, address) {
@@ -335,8 +409,15 @@ impl ClusterThread {
                     }
                 }
             }
-            Err(error) => warn!("cannot seal a message to {}: {error}", self.parts.config.name(to)),
+            (Err(error), _) => warn!("cannot seal a message to {}: {error}", self.parts.config.name(to)),
         }
+    }
+
+    fn dropped(&self) -> Vec<(&'static str, u64)> {
+        let Lost { sending, receiving } = &self.parts.lost;
+        let lost = [("tcp send queue full", sending), ("tcp receive queue full", receiving)];
+        let lost = lost.into_iter().map(|(reason, count)| (reason, count.load(Ordering::Relaxed)));
+        self.parts.endpoint.counters().dropped().chain(lost).collect()
     }
 
     fn notice(&self, notice: Notice) {

@@ -1,16 +1,18 @@
 //! The decisions of the core, as lines of the log.
 
+use std::time::Duration;
+
 use tracing::{debug, info, warn};
 
-use crate::model::{AskReason, Config, Decision, GroupId};
+use crate::model::{AskReason, Config, Decision, GroupId, NodeId};
 
 /// Logs one decision. WARNING is for what an operator should look at; the normal course of a failover is INFO.
-pub fn log(config: &Config, decision: &Decision) {
+pub fn log(config: &Config, me: NodeId, decision: &Decision) {
     let title = |group: GroupId| config.group(group).map_or_else(|| group.to_string(), |group| group.title(config));
     match *decision {
         Decision::PeerUp(node) => info!("node {} is up", config.name(node)),
         Decision::PeerDown { node, .. } => {
-            warn!("node {} is down: not heard for {} ms", config.name(node), config.lease().as_millis());
+            warn!("node {} is down: not heard for {} ms", config.name(node), silence(config, me, node).as_millis());
         }
         Decision::PeerLeft(node) => info!("node {} has left the cluster cleanly", config.name(node)),
         Decision::Mismatch { node, differs: true } => {
@@ -40,4 +42,9 @@ pub fn log(config: &Config, decision: &Decision) {
         Decision::KeepsAlone => info!("the other voter is silent and the link works: what runs here is kept on this node's own vote"),
         Decision::CarriesOnAlone => warn!("the other voter is silent: this node carries on alone"),
     }
+}
+
+/// How much silence makes one node dead for another.
+fn silence(config: &Config, one: NodeId, other: NodeId) -> Duration {
+    [one, other].into_iter().filter_map(|node| config.node(node)).map(|node| node.pace.lease()).max().unwrap_or_default()
 }

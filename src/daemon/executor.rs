@@ -332,7 +332,7 @@ impl Worker {
     async fn refresh_addresses(&self, slot: Slot) {
         let now = clock::now();
         let (Some(until), Some(lifetime)) = (slot.until, self.lifetime(slot)) else { return };
-        let (step, interval) = (self.shared.config.lease() / 8, self.shared.config.server.keep_alive_interval);
+        let (step, interval) = (self.shared.node.pace.lease() / 8, self.shared.node.pace.interval);
         let (mut due, mut missing) = (Vec::new(), Vec::new());
         for (position, held) in locked(&self.held).iter_mut() {
             let Some(address) = self.members[*position].address() else { continue };

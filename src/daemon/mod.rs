@@ -15,6 +15,7 @@ pub mod logs;
 mod orders;
 mod state;
 mod status;
+mod streams;
 
 use std::{
     io,
@@ -44,13 +45,14 @@ use self::{
     orders::Orders,
     state::{PidFile, StateError},
     status::Status,
+    streams::Streams,
 };
 use crate::{
     cluster::{Memory, Node, Start},
     config::{AuthFault, AuthKey, Finding, load_auth, this_node},
-    control::{ControlError, Handler, LocalServer, RemoteServer},
+    control::{ControlError, Handler, LinkHandler, LocalServer, RemoteServer},
     drivers::{DriverError, Drivers, Settings},
-    model::{Assignment, BootId, Config, Event, NodeConfig, Order, Transport},
+    model::{Assignment, BootId, Config, Event, NodeConfig, Order},
     sys::{
         clock,
         notify::{Message, Notify},
@@ -161,16 +163,32 @@ async fn serve(config: Arc<Config>, node: NodeConfig, authkey: Arc<AuthKey>, not
     let socket = heartbeat_socket(&config, &node)?;
     let (drivers, kernel_events) = Drivers::new(Settings::new(&config.server, &node.name))?;
 
+    let (quit, quitting) = watch::channel(false);
+    let lost = cluster_thread::Lost::default();
+    let (inbound, arrivals) = cluster_thread::inbound(lost.receiving.clone()).map_err(system("make an event descriptor"))?;
+    let (streams, outlets) = Streams::start(&streams::Parts {
+        config: config.clone(),
+        node: node.clone(),
+        authkey: authkey.clone(),
+        inbound,
+        quitting: quitting.clone(),
+        dropped: lost.sending.clone(),
+    });
+
     let (orders, slots) = Orders::new(&config, node.id);
     let (notices, mut noticed) = mpsc::channel(16);
     let longest = core.longest_lease();
     let notify = Arc::new(notify);
     let for_manager = notify.clone();
-    let parts = Parts { config: config.clone(), node: core, endpoint, socket, ledger, orders, notices, notify };
+    let me = node.id;
+    let parts =
+        Parts { config: config.clone(), node: core, me, endpoint, socket, ledger, outlets, arrivals, lost, orders, notices, notify };
     let (mailbox, thread) = cluster_thread::start(parts).map_err(system("start the cluster thread"))?;
 
     let (events, _) = broadcast::channel(KERNEL_EVENTS);
-    let lifetimes = Lifetimes::for_lease(longest.saturating_sub(longest / 50 + Duration::from_millis(2)));
+    // The shortest lease that this node asks for.
+    let shortest = longest.saturating_sub(config.longest_lease().saturating_sub(node.pace.lease()));
+    let lifetimes = Lifetimes::for_lease(shortest.saturating_sub(shortest / 50 + Duration::from_millis(2)));
     let shared = Arc::new(Shared {
         config: config.clone(),
         node: node.clone(),
@@ -189,20 +207,13 @@ async fn serve(config: Arc<Config>, node: NodeConfig, authkey: Arc<AuthKey>, not
     tokio::spawn(shorten_memory(config.clone(), longest, remembered));
 
     let status = Arc::new(Status::new(shared.clone(), authkey.clone()));
-    let (quit, quitting) = watch::channel(false);
     let handler: Handler = Arc::new(move |request| {
         let status = status.clone();
         Box::pin(async move { status.answer(request).await })
     });
     let clients = tokio::spawn(local.serve(handler.clone(), quitting.clone()));
-    tokio::spawn(serve_nodes(config.clone(), node.clone(), authkey, handler, quitting));
-    info!(
-        "node {} is up: {} nodes, {} groups, lease {} ms",
-        node.name,
-        config.nodes.len(),
-        config.groups.len(),
-        config.lease().as_millis()
-    );
+    tokio::spawn(serve_nodes(config.clone(), node.clone(), authkey, handler, streams.links(), quitting));
+    info!("node {} is up: {} nodes, {} groups, T {} ms", node.name, config.nodes.len(), config.groups.len(), node.pace.lease().as_millis());
     tell_manager(&for_manager, Message::Ready);
 
     loop {
@@ -219,7 +230,9 @@ async fn serve(config: Arc<Config>, node: NodeConfig, authkey: Arc<AuthKey>, not
     }
     tell_manager(&for_manager, Message::Stopping);
     leave(&config, &mailbox, &mut noticed).await;
-    drop(quit);
+    // Seen by all that serve; the streams send what was said last.
+    quit.send_replace(true);
+    streams.end().await;
     // The socket file goes with its server; a client that will not end must not hold us.
     drop(timeout(LEAVE_GRACE, clients).await);
     if thread.is_finished() {
@@ -285,12 +298,19 @@ async fn shorten_memory(config: Arc<Config>, longest: Duration, remembered: Dura
 }
 
 /// The status port. Its address may not be there yet, as early in a boot: nothing else waits for it.
-async fn serve_nodes(config: Arc<Config>, node: NodeConfig, authkey: Arc<AuthKey>, handler: Handler, quitting: watch::Receiver<bool>) {
+async fn serve_nodes(
+    config: Arc<Config>,
+    node: NodeConfig,
+    authkey: Arc<AuthKey>,
+    handler: Handler,
+    links: LinkHandler,
+    quitting: watch::Receiver<bool>,
+) {
     let address = SocketAddr::new(listen_ip(&config, &node), config.server.tcpport);
     let mut complained = false;
     loop {
         match RemoteServer::bind(address, authkey.bytes()).await {
-            Ok(server) => return server.serve(handler, quitting).await,
+            Ok(server) => return server.with_links(links).serve(handler, quitting).await,
             Err(error) if !complained => warn!("{error}; trying again each second"),
             Err(_) => {}
         }
@@ -330,9 +350,6 @@ fn raise_descriptor_limit() {
 
 /// Keys that are understood, but whose work is not done yet, must not pass in silence.
 fn warn_of_limits(config: &Config, node: &NodeConfig) {
-    for other in config.nodes.iter().filter(|other| other.transport == Transport::Tcp) {
-        warn!("node {}: transport = tcp is not available in this version; its heartbeats go by UDP", other.name);
-    }
     if config.server.cluster_user != "root" {
         warn!("cluster_user = {}: this version does not change its user; it runs as the one who started it", config.server.cluster_user);
     }

@@ -50,7 +50,8 @@ impl Slot {
     /// What address lifetimes the lease allows, given what the configuration promises.
     #[must_use]
     pub fn lifetimes(&self, promised: Lifetimes) -> Lifetimes {
-        if self.told >= TOLD_OFTEN { Lifetimes::for_lease(self.longest_left) } else { promised }
+        // A lease that is long now, by far voters alone, may be as short as promised again.
+        if promised == Lifetimes::Exact && self.told >= TOLD_OFTEN { Lifetimes::for_lease(self.longest_left) } else { promised }
     }
 
     fn tell(&mut self, until: Time) {

@@ -32,12 +32,14 @@ mod channel;
 mod codec;
 mod error;
 mod keys;
+mod link;
 mod pack;
 mod seal;
 mod window;
 
 pub use channel::{Channel, HELLO_LENGTH, MAX_ANSWER, MAX_QUESTION, Opening, Side, answer_hello};
 pub use error::WireError;
+pub use link::{Frames, Introduction, put_frame};
 pub use pack::MAX_MESSAGE;
 pub use seal::{Counters, Drop, Endpoint, Opened};
 

@@ -1,4 +1,5 @@
-//! The status port: sealed questions of other nodes. Who does not know the authkey gets no byte.
+//! The status port: sealed questions of other nodes. Who does not know the authkey gets no byte. A node that introduces itself
+//! in place of a question keeps its stream, for heartbeats: [`Link`].
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -12,16 +13,29 @@ use tokio::{
 use super::{ANSWER_DEADLINE, QUESTION_DEADLINE, answer, serve_clients};
 use crate::{
     control::{ControlError, Handler, protocol, random},
-    wire::{Channel, HELLO_LENGTH, answer_hello},
+    wire::{Channel, HELLO_LENGTH, Introduction, answer_hello},
 };
 
 /// For an unknown client to show that it has the authkey: a place is not held longer for less.
 const HELLO_DEADLINE: Duration = Duration::from_millis(500);
 
+/// A stream whose other end has shown, just now, that it knows the authkey, and that carries datagrams from here on.
+#[derive(Debug)]
+pub struct Link {
+    /// The stream.
+    pub stream: TcpStream,
+    /// Whose it is.
+    pub introduction: Introduction,
+}
+
+/// Takes streams for heartbeats; must not block. One that is dropped is closed.
+pub type LinkHandler = Arc<dyn Fn(Link) + Send + Sync>;
+
 /// Listens on the status port.
 pub struct RemoteServer {
     listener: TcpListener,
     authkey: Arc<[u8]>,
+    links: Option<LinkHandler>,
 }
 
 impl RemoteServer {
@@ -31,7 +45,13 @@ impl RemoteServer {
     /// The address is taken, or not (yet) one of this machine.
     pub async fn bind(address: SocketAddr, authkey: &[u8]) -> Result<Self, ControlError> {
         let listener = TcpListener::bind(address).await.map_err(|source| ControlError::Listen { address, source })?;
-        Ok(Self { listener, authkey: authkey.into() })
+        Ok(Self { listener, authkey: authkey.into(), links: None })
+    }
+
+    /// Hands streams for heartbeats to this handler; without one they are closed.
+    #[must_use]
+    pub fn with_links(self, links: LinkHandler) -> Self {
+        Self { links: Some(links), ..self }
     }
 
     /// The address listened on; `None` if the kernel does not tell.
@@ -42,12 +62,12 @@ impl RemoteServer {
 
     /// Answers other nodes until `shutdown` holds true or its sender is gone.
     pub async fn serve(self, handler: Handler, shutdown: watch::Receiver<bool>) {
-        let Self { listener, authkey } = self;
+        let Self { listener, authkey, links } = self;
         let converse = |stream| {
-            let (authkey, handler) = (Arc::clone(&authkey), handler.clone());
+            let (authkey, handler, links) = (Arc::clone(&authkey), handler.clone(), links.clone());
             async move {
                 // The reason is of interest only to who looks for it: anybody can cause one.
-                if let Err(reason) = converse(stream, &authkey, &handler).await {
+                if let Err(reason) = converse(stream, &authkey, &handler, links.as_ref()).await {
                     tracing::trace!(reason, "a client of the status port was dropped");
                 }
             }
@@ -57,7 +77,7 @@ impl RemoteServer {
 }
 
 /// One question and its answer. The error says where it ended.
-async fn converse(mut stream: TcpStream, authkey: &[u8], handler: &Handler) -> Result<(), &'static str> {
+async fn converse(mut stream: TcpStream, authkey: &[u8], handler: &Handler, links: Option<&LinkHandler>) -> Result<(), &'static str> {
     stream.set_nodelay(true).map_err(|_| "the connection is broken")?;
     let mut hello = [0; HELLO_LENGTH];
     time::timeout(HELLO_DEADLINE, stream.read_exact(&mut hello)).await.map_err(|_| "no hello in time")?.map_err(|_| "no hello")?;
@@ -65,6 +85,10 @@ async fn converse(mut stream: TcpStream, authkey: &[u8], handler: &Handler) -> R
     let (mut channel, reply) = answer_hello(authkey, random, &hello).map_err(|_| "a hello without our authkey")?;
     let question = time::timeout(QUESTION_DEADLINE, read_question(&mut stream, &mut channel, &reply));
     let question = question.await.map_err(|_| "no question in time")??;
+    if let Some(introduction) = Introduction::read(&question) {
+        links.ok_or("nobody takes links here")?(Link { stream, introduction });
+        return Ok(());
+    }
     let content = answer(handler, &question).await;
     let frame = channel.seal(&content).map_err(|_| "the answer could not be sealed")?;
     drop(content);
