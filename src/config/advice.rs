@@ -2,11 +2,11 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use crate::model::{Config, Driver, Group, Kind, NoQuorum, Quorum, Resource, ResourceId, Takeover, Transport};
+use crate::model::{Config, Driver, Group, Kind, NoQuorum, Quorum, Resource, ResourceId, Takeover};
 
 use super::{
     finding::{Finding, Severity},
-    keys,
+    keys, paces,
     words::Word as _,
 };
 
@@ -20,7 +20,7 @@ const LONGEST_TITLE: usize = 80;
 pub(super) fn advice(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
     votes(config, &mut findings);
-    limits(config, &mut findings);
+    paces::paces(config, &mut findings);
     leases(config, &mut findings);
     assignments(config, &mut findings);
     findings
@@ -39,7 +39,7 @@ fn votes(config: &Config, findings: &mut Vec<Finding>) {
             Severity::Warning,
             format!(
                 "two voters: a node cannot tell a dead partner from a cut link, so after {} it carries on alone, and a split leaves two owners",
-                seconds(config.lease())
+                seconds(config.longest_lease())
             ),
             if config.server.gateway.is_some() {
                 "add a third node without resources (a witness): three voters cannot split in two"
@@ -73,30 +73,18 @@ fn votes(config: &Config, findings: &mut Vec<Finding>) {
     }
 }
 
-/// Keys that are understood, but whose work is not done yet.
-fn limits(config: &Config, findings: &mut Vec<Finding>) {
-    for node in config.nodes.iter().filter(|node| node.transport == Transport::Tcp) {
-        findings.push(
-            Finding::new(
-                Severity::Warning,
-                format!("node {}: transport = tcp is not available in this version; its heartbeats go by UDP", node.name),
-            )
-            .help("see that UDP reaches the node, or let a VPN carry it"),
-        );
-    }
-}
-
 fn leases(config: &Config, findings: &mut Vec<Finding>) {
     let leased = |kind: fn(Kind) -> bool| {
         config.groups.iter().filter(|group| group.is_leased()).flat_map(|group| &group.assignments).any(|member| kind(member.resource.kind))
     };
-    if config.lease() < SHORTEST_KERNEL_LEASE && leased(|kind| kind == Kind::Address) {
+    let shortest = config.nodes.iter().map(|node| node.pace.lease()).min().unwrap_or_else(|| config.lease());
+    if shortest < SHORTEST_KERNEL_LEASE && leased(|kind| kind == Kind::Address) {
         findings.push(
             Finding::new(
                 Severity::Info,
                 format!(
                     "the lease is {}, shorter than {}: the kernel counts the lifetime of an address in whole seconds, so it is 1 s",
-                    seconds(config.lease()),
+                    seconds(shortest),
                     seconds(SHORTEST_KERNEL_LEASE)
                 ),
             )
@@ -158,14 +146,15 @@ fn regime(group: &Group, config: &Config) -> String {
     if !group.is_leased() {
         return format!("on {} only, no lease", config.name(group.home));
     }
+    let lease = paces::lease_of(config, group.home);
     let lease = match config.server.takeover {
-        Takeover::Prompt => seconds(config.lease()),
-        Takeover::Strict => format!("{} + {}", seconds(config.lease()), seconds(config.server.stop_timeout)),
+        Takeover::Prompt => seconds(lease),
+        Takeover::Strict => format!("{} + {}", seconds(lease), seconds(config.server.stop_timeout)),
     };
     format!("lease {lease}, takeover {}", config.server.takeover.word())
 }
 
-fn title(group: &Group, config: &Config) -> String {
+pub(super) fn title(group: &Group, config: &Config) -> String {
     let title = group.title(config);
     match title.char_indices().nth(LONGEST_TITLE) {
         Some((end, _)) => format!("{}... ({} members)", &title[..end], group.assignments.len()),
@@ -173,6 +162,6 @@ fn title(group: &Group, config: &Config) -> String {
     }
 }
 
-fn seconds(span: Duration) -> String {
+pub(super) fn seconds(span: Duration) -> String {
     format!("{} s", span.as_secs_f64())
 }

@@ -17,6 +17,7 @@ mod fingerprint;
 mod group;
 mod keys;
 mod node;
+mod paces;
 mod resolve;
 mod resource;
 mod server;

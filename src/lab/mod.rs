@@ -29,7 +29,7 @@ pub use node::{LabNode, Said};
 pub use plan::{NodePlan, Plan};
 pub use probe::{Mark, Probe};
 pub use sampler::{Change, Sampler};
-pub use switch::{Port, Switch};
+pub use switch::{Port, Protocol, Switch};
 
 use directory::Directory;
 

@@ -28,9 +28,28 @@ impl fmt::Display for Port {
     }
 }
 
+/// What a firewall tells apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Protocol {
+    /// Datagrams.
+    Udp,
+    /// Streams.
+    Tcp,
+}
+
+impl Protocol {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+        }
+    }
+}
+
 /// The bridge and its faults.
 pub struct Switch {
     namespace: Namespace,
+    filtered: BTreeSet<(Port, Port, Protocol)>,
     blocked: BTreeSet<(Port, Port)>,
     loss: BTreeMap<(Port, Port), u16>,
 }
@@ -44,7 +63,7 @@ impl Switch {
         let namespace = Namespace::create("switch")?;
         namespace.ip("link add bridge type bridge stp_state 0 forward_delay 0 mcast_snooping 0\n\
              link set bridge up\n")?;
-        Ok(Self { namespace, blocked: BTreeSet::new(), loss: BTreeMap::new() })
+        Ok(Self { namespace, filtered: BTreeSet::new(), blocked: BTreeSet::new(), loss: BTreeMap::new() })
     }
 
     /// Puts an `eth0` with these addresses into a namespace, with its other end in a port of the switch.
@@ -117,6 +136,16 @@ impl Switch {
         self.apply()
     }
 
+    /// Drops what goes between two ports by one protocol, both ways, as a firewall does.
+    ///
+    /// # Errors
+    /// As [`Switch::block`].
+    pub fn filter(&mut self, one: Port, other: Port, protocol: Protocol) -> Result<(), LabError> {
+        self.filtered.insert((one, other, protocol));
+        self.filtered.insert((other, one, protocol));
+        self.apply()
+    }
+
     /// Loses this share of what goes from one port to another, at random.
     ///
     /// # Errors
@@ -126,12 +155,13 @@ impl Switch {
         self.apply()
     }
 
-    /// Takes back every block and loss (cuts stay).
+    /// Takes back every block, filter and loss (cuts stay).
     ///
     /// # Errors
     /// As [`Switch::block`].
     pub fn heal(&mut self) -> Result<(), LabError> {
         self.blocked.clear();
+        self.filtered.clear();
         self.loss.clear();
         self.apply()
     }
@@ -139,18 +169,21 @@ impl Switch {
     fn apply(&self) -> Result<(), LabError> {
         let mut command = Command::new(program("nft", "nftables")?);
         command.args(["-f", "-"]);
-        self.namespace.feed(command, &rules(&self.blocked, &self.loss))
+        self.namespace.feed(command, &rules(&self.blocked, &self.filtered, &self.loss))
     }
 }
 
 /// The whole rule set, replacing the one before in a single transaction.
-fn rules(blocked: &BTreeSet<(Port, Port)>, loss: &BTreeMap<(Port, Port), u16>) -> String {
+fn rules(blocked: &BTreeSet<(Port, Port)>, filtered: &BTreeSet<(Port, Port, Protocol)>, loss: &BTreeMap<(Port, Port), u16>) -> String {
     let mut text = String::from(
         "add table bridge faults\ndelete table bridge faults\ntable bridge faults {\nchain crossing {\n\
          type filter hook forward priority 0; policy accept;\n",
     );
     for (from, to) in blocked {
         text += &format!("iifname \"{from}\" oifname \"{to}\" drop\n");
+    }
+    for (from, to, protocol) in filtered {
+        text += &format!("iifname \"{from}\" oifname \"{to}\" ip protocol {} drop\n", protocol.word());
     }
     for ((from, to), permille) in loss {
         text += &format!("iifname \"{from}\" oifname \"{to}\" numgen random mod 1000 < {permille} drop\n");
@@ -192,7 +225,12 @@ mod tests {
 
     #[test]
     fn the_rules_replace_each_other_whole() {
-        let text = rules(&BTreeSet::from([(Port::Node(0), Port::Client)]), &BTreeMap::from([((Port::Node(1), Port::Node(2)), 100)]));
+        let text = rules(
+            &BTreeSet::from([(Port::Node(0), Port::Client)]),
+            &BTreeSet::from([(Port::Node(0), Port::Node(1), Protocol::Udp)]),
+            &BTreeMap::from([((Port::Node(1), Port::Node(2)), 100)]),
+        );
+        assert!(text.contains("iifname \"node1\" oifname \"node2\" ip protocol udp drop\n"));
         assert!(text.starts_with("add table bridge faults\ndelete table bridge faults\n"));
         assert!(text.contains("iifname \"node1\" oifname \"client\" drop\n"));
         assert!(text.contains("iifname \"node2\" oifname \"node3\" numgen random mod 1000 < 100 drop\n"));

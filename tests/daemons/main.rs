@@ -7,6 +7,7 @@ mod hostile;
 mod partition;
 mod resources;
 mod start;
+mod wan;
 
 use std::{
     path::Path,
