@@ -84,7 +84,12 @@ impl Member {
 
     /// Heard lately, and has not said goodbye.
     pub fn alive(&self, now: Time) -> bool {
-        self.dies_at().is_some_and(|dies| dies > now)
+        self.alive_within(now, self.between.silence)
+    }
+
+    /// Heard within this time, and has not said goodbye.
+    pub fn alive_within(&self, now: Time, patience: Duration) -> bool {
+        !self.left && self.last_heard.is_some_and(|heard| heard + patience > now)
     }
 
     /// When it will count as dead if it stays silent.

@@ -56,11 +56,16 @@ pub enum Kind {
     Unfit,
     /// The operator's cleanup, asked for without need.
     Cleanup,
+    /// The connections of one machine break, where it has any.
+    Reset,
 }
+
+/// Kinds that befall any cluster.
+const COMMON: usize = Kind::ALL.len() - 1;
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Loss,
         Self::Duplication,
         Self::Delay,
@@ -80,6 +85,7 @@ impl Kind {
         Self::NewLayout,
         Self::Unfit,
         Self::Cleanup,
+        Self::Reset,
     ];
 }
 
@@ -134,7 +140,8 @@ impl World {
             return;
         }
         let lease = self.longest_lease_now();
-        let kind = Kind::ALL[self.faults.random.random_range(0..Kind::ALL.len())];
+        let resets = self.setup.has_far() && self.faults.random.random_bool(0.15);
+        let kind = if resets { Kind::Reset } else { Kind::ALL[self.faults.random.random_range(0..COMMON)] };
         let length = self.length_of(kind, lease);
         let ends = self.begin_fault(kind, length);
         let gap = if self.schedule.is_single() {
@@ -239,6 +246,7 @@ impl World {
                 self.watch(node, Outage::Pause, length);
                 self.pause(node);
             }
+            Kind::Reset => self.network.reset(node, self.now),
             Kind::SlowDrivers | Kind::FailingStarts => {}
             Kind::Standby => {
                 if !runs || self.hosts[node].standby {
@@ -334,7 +342,7 @@ impl World {
                     self.tell(node, Event::Fitness { group: id, able: true });
                 }
             }
-            Kind::SlowDrivers | Kind::FailingStarts | Kind::Leave | Kind::Cleanup => {}
+            Kind::SlowDrivers | Kind::FailingStarts | Kind::Leave | Kind::Cleanup | Kind::Reset => {}
         }
         if self.schedule.is_single() && self.faults.ongoing.is_empty() {
             self.clean_up_failures();

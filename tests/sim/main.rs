@@ -13,6 +13,7 @@ mod queue;
 mod schedule;
 mod setup;
 mod stats;
+mod stream;
 mod trace;
 mod traffic;
 mod world;

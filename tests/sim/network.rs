@@ -3,7 +3,10 @@
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
-use super::clock::{Instant, MILLISECOND};
+use super::{
+    clock::{Instant, MILLISECOND},
+    stream::Stream,
+};
 
 /// What afflicts all datagrams for a while, in millionths.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,6 +57,8 @@ pub struct Network {
     jitter: u32,
     /// What always holds, also when no fault is in force.
     always: Impairment,
+    /// By sender and receiver: the links that are streams.
+    streams: Vec<Option<Stream>>,
     disturbances: Vec<(u32, Disturbance)>,
     blocked: Vec<bool>,
     current: Impairment,
@@ -61,12 +66,24 @@ pub struct Network {
 }
 
 impl Network {
-    /// A network of so many machines with one-way travel times from `latency` to twice that.
-    pub fn new(nodes: usize, latency: Instant, always: Impairment, mut random: ChaCha8Rng) -> Self {
+    /// A network of so many machines with one-way travel times from `latency` to twice that. The links of those that are
+    /// far away are streams, whose times are drawn from `far_random`.
+    pub fn new(
+        nodes: usize,
+        latency: Instant,
+        always: Impairment,
+        far: &[bool],
+        mut random: ChaCha8Rng,
+        mut far_random: ChaCha8Rng,
+    ) -> Self {
         let base = (0..nodes * nodes).map(|_| random.random_range(latency..=latency * 2)).collect();
+        let streams = (0..nodes * nodes)
+            .map(|link| (link / nodes != link % nodes && (far[link / nodes] || far[link % nodes])).then(|| Stream::new(&mut far_random)))
+            .collect();
         Self {
             nodes,
             base,
+            streams,
             jitter: u32::try_from(latency / 2).unwrap_or(u32::MAX).max(1),
             always,
             disturbances: Vec::new(),
@@ -78,7 +95,8 @@ impl Network {
 
     /// The longest undisturbed travel time.
     pub fn longest_trip(&self) -> Instant {
-        self.base.iter().max().copied().unwrap_or(0) + u64::from(self.jitter)
+        let near = self.base.iter().max().copied().unwrap_or(0) + u64::from(self.jitter);
+        self.streams.iter().flatten().map(Stream::base).fold(near, Instant::max)
     }
 
     /// A fault begins.
@@ -103,9 +121,28 @@ impl Network {
         !self.blocked[from * self.nodes + to]
     }
 
+    /// The connections of a machine break.
+    pub fn reset(&mut self, node: usize, now: Instant) {
+        for link in 0..self.streams.len() {
+            if (link / self.nodes == node || link % self.nodes == node)
+                && let Some(stream) = &mut self.streams[link]
+            {
+                stream.reset(now, &mut self.random);
+            }
+        }
+    }
+
+    /// Whether what arrives was lost with its connection.
+    pub fn has_lost(&self, from: usize, to: usize, sent: Instant) -> bool {
+        self.streams[from * self.nodes + to].is_some_and(|stream| stream.has_lost(sent))
+    }
+
     /// Draws the fate of one datagram.
-    pub fn send(&mut self, from: usize, to: usize) -> Fate {
+    pub fn send(&mut self, from: usize, to: usize, now: Instant) -> Fate {
         let link = from * self.nodes + to;
+        if self.streams[link].is_some() {
+            return self.send_by_stream(link, now);
+        }
         if self.blocked[link] {
             return Fate { arrivals: [None, None] };
         }
@@ -116,6 +153,18 @@ impl Network {
         let first = if self.hits(self.current.loss) { None } else { Some(travel + self.hold_up()) };
         let second = if self.hits(self.current.duplicate) { Some(travel + self.hold_up() + MILLISECOND / 10) } else { None };
         Fate { arrivals: [first, second] }
+    }
+
+    fn send_by_stream(&mut self, link: usize, now: Instant) -> Fate {
+        let held = self.hold_up();
+        let Some(stream) = &mut self.streams[link] else { return Fate { arrivals: [None, None] } };
+        if self.blocked[link] {
+            // Nothing is acknowledged: the connection is given up, and what was said meanwhile with it.
+            stream.reset(now, &mut self.random);
+            return Fate { arrivals: [None, None] };
+        }
+        let loss = if self.disturbances.is_empty() { 0 } else { self.current.loss };
+        Fate { arrivals: [stream.send(now, loss, held, &mut self.random), None] }
     }
 
     fn hits(&mut self, millionths: u32) -> bool {

@@ -116,6 +116,12 @@ impl Post {
         Ok(slots)
     }
 
+    /// Who sent a datagram, and when.
+    pub fn sent(&self, slot: Slot) -> (usize, Instant) {
+        let datagram = &self.datagrams[slot as usize];
+        (datagram.from, datagram.sent)
+    }
+
     /// One more copy is under way.
     pub fn again(&mut self, slot: Slot) {
         self.datagrams[slot as usize].copies += 1;

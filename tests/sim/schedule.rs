@@ -98,14 +98,19 @@ impl World {
     pub fn bound_to_run(&self) -> Instant {
         let silence = span(self.setup.longest_lease()) * 104 / 100 + 10 * MILLISECOND;
         let lease = span(self.longest_lease_now());
-        silence + 2 * lease + 40 * self.network.longest_trip() + 4 * span(self.setup.longest_interval()) + SECOND
+        silence + 2 * lease + 40 * self.network.longest_trip() + 4 * span(self.setup.longest_interval()) + SECOND + self.setup.stalls()
     }
 
     /// And has gone home within this, if home stayed well before.
     fn bound_to_go_home(&self) -> Instant {
         let delay = span(self.setup.configs[0][0].server.failback_delay);
         let lease = span(self.longest_lease_now());
-        delay * 102 / 100 + lease + 40 * self.network.longest_trip() + 4 * span(self.setup.longest_interval()) + SECOND
+        delay * 102 / 100
+            + lease
+            + 40 * self.network.longest_trip()
+            + 4 * span(self.setup.longest_interval())
+            + SECOND
+            + self.setup.stalls()
     }
 
     /// Whether the nodes' timings fit each other, so that progress and stillness can be asked for: every node must hear every
@@ -279,7 +284,7 @@ impl World {
         }
         for node in 0..self.setup.count() {
             let host = &self.hosts[node];
-            let interval = span(host.config.server.keep_alive_interval);
+            let interval = span(host.config.nodes[node].pace.interval);
             let intervals = (self.now - self.schedule.rest_began) / interval + 1;
             let wakes = host.timers - self.schedule.timers[node];
             if wakes > intervals * 5 + 50 {

@@ -7,7 +7,7 @@ use drcm::model::{
     Address, Assignment, CheckIntervals, Config, Driver, Failback, Fingerprint, GroupId, Interface, Keep, Kind, LogSettings, NoQuorum,
     NodeConfig, NodeId, Options, Pace, Quorum, Resource, ResourceId, Server, Service, Spec, Takeover, Transport,
 };
-use rand::Rng;
+use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::{
@@ -72,6 +72,8 @@ pub struct Setup {
     pub groups: Vec<GroupFacts>,
     /// Assignments in all.
     pub assignments: usize,
+    /// The nodes that are far away: they are talked to by TCP, at a pace of their own.
+    pub far: Vec<bool>,
     /// The clocks.
     pub clocks: Vec<Clock>,
     /// Shortest one-way travel time.
@@ -111,7 +113,8 @@ impl Setup {
         let pair = count == 2 && random.random_bool(0.5);
         let quorum = if count == 2 && !pair { Quorum::Majority } else { Quorum::Auto };
         let nodes: Vec<NodeId> = (0..count).map(|index| NodeId::of(&name(index))).collect();
-        let draft = Draft { count, plans: &plans, inactive, takeover, failback, failback_delay, quorum };
+        let far = far(seed, count);
+        let draft = Draft { far: &far, count, plans: &plans, inactive, takeover, failback, failback_delay, quorum };
         let configs: Vec<Vec<Arc<Config>>> =
             timings.iter().map(|timing| (0..layouts).map(|layout| Arc::new(draft.config(*timing, layout))).collect()).collect();
         let groups = facts(&configs[0], &nodes, &plans);
@@ -122,6 +125,7 @@ impl Setup {
             layouts,
             groups,
             assignments: plans.len(),
+            far: far.iter().map(Option::is_some).collect(),
             clocks,
             latency,
             always,
@@ -146,7 +150,18 @@ impl Setup {
 
     /// The longest time between heartbeats.
     pub fn longest_interval(&self) -> Duration {
-        self.timings.iter().map(|timing| timing.interval).max().expect("there is a timing")
+        let nodes = self.configs.iter().flatten().flat_map(|config| &config.nodes);
+        nodes.map(|node| node.pace.interval).max().expect("there is a node")
+    }
+
+    /// Some node is far away.
+    pub fn has_far(&self) -> bool {
+        self.far.contains(&true)
+    }
+
+    /// What stalls of streams may add to the time in which something must have happened.
+    pub fn stalls(&self) -> Instant {
+        if self.has_far() { 4 * SECOND } else { 0 }
     }
 
     /// For the report of a failure.
@@ -162,8 +177,13 @@ impl Setup {
             .collect();
         let clocks: Vec<i64> = self.clocks.iter().map(Clock::fast).collect();
         let timings: Vec<String> = self.timings.iter().map(|timing| format!("{:?} x {}", timing.interval, timing.count)).collect();
+        let nodes = self.configs[0][0].nodes.iter().enumerate();
+        let far: Vec<String> = nodes
+            .filter(|(index, _)| self.far[*index])
+            .map(|(index, node)| format!("n{index} {:?} x {}", node.pace.interval, node.pace.count))
+            .collect();
         format!(
-            "seed {}: {} nodes, timings {timings:?}, {:?} {:?} {:?} after {:?}, latency {} us, always {:?}, clocks {clocks:?} ppm{}{}\n  groups: {}",
+            "seed {}: {} nodes, timings {timings:?}, far {far:?}, {:?} {:?} {:?} after {:?}, latency {} us, always {:?}, clocks {clocks:?} ppm{}{}\n  groups: {}",
             self.seed,
             self.count(),
             server.quorum,
@@ -182,8 +202,8 @@ impl Setup {
 /// The longest lease of one configuration, roughly: what the core adds for drift is left out.
 pub fn longest(config: &Config) -> Duration {
     match config.server.takeover {
-        Takeover::Prompt => config.lease(),
-        Takeover::Strict => config.lease() + config.server.stop_timeout,
+        Takeover::Prompt => config.longest_lease(),
+        Takeover::Strict => config.longest_lease() + config.server.stop_timeout,
     }
 }
 
@@ -292,7 +312,28 @@ fn candidates(home: usize, count: usize, random: &mut ChaCha8Rng) -> Vec<usize> 
     chosen
 }
 
+/// The paces of the nodes that are far away: in one seed of five, one node or some.
+fn far(seed: u64, count: usize) -> Vec<Option<Pace>> {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    random.set_stream(5);
+    if !random.random_bool(0.2) {
+        return vec![None; count];
+    }
+    let share = [0.2, 0.5, 1.0][random.random_range(0..3)];
+    let sure = random.random_range(0..count);
+    (0..count)
+        .map(|node| {
+            let chosen = random.random_bool(share) || node == sure;
+            let interval = Duration::from_millis([100, 200, 500, 1000][random.random_range(0..4)]);
+            // Six seconds at the least, which a stall or two do not fill.
+            let least = 6_000 / interval.as_millis() as u32;
+            chosen.then(|| Pace { interval, count: least + random.random_range(0..10) })
+        })
+        .collect()
+}
+
 struct Draft<'a> {
+    far: &'a [Option<Pace>],
     count: usize,
     plans: &'a [Plan],
     inactive: Option<usize>,
@@ -322,8 +363,8 @@ impl Draft<'_> {
             keep_alive_ip: IpAddr::from([10, 0, 0, index as u8 + 1]),
             active: self.inactive != Some(index),
             voter: index < 7,
-            transport: Transport::Udp,
-            pace: Pace { interval: timing.interval, count: timing.count },
+            transport: if self.far[index].is_some() { Transport::Tcp } else { Transport::Udp },
+            pace: self.far[index].unwrap_or(Pace { interval: timing.interval, count: timing.count }),
             keep: Keep { services: false, filesystems: true, applications: false },
             checks: CheckIntervals { addresses: minute, filesystems: minute, services: minute, crontabs: minute, applications: minute },
             primary: self.plans.iter().filter(|plan| home(plan) == index).map(|plan| plan.resource.clone()).collect(),

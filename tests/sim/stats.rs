@@ -145,7 +145,8 @@ impl World {
             let by = span(lease) * 103 / 100
                 + 2 * span(self.setup.longest_interval()).min(span(lease) / 2)
                 + 12 * self.network.longest_trip()
-                + 15 * MILLISECOND;
+                + 15 * MILLISECOND
+                + self.setup.stalls();
             if by < length {
                 self.queue.push(self.now + by, What::MustBeTaken { probe: number });
             }
@@ -188,7 +189,7 @@ impl World {
         let outage = self.now - watch.since;
         // Three trips at most, a start, and the grain of timers. A lost datagram is made up for by the next heartbeat.
         let repair = if self.setup.always.loss > 0 { span(self.setup.longest_lease()) } else { 0 };
-        if watch.cause == Outage::Planned && outage > 4 * self.network.longest_trip() + 3 * MILLISECOND + repair {
+        if watch.cause == Outage::Planned && outage > 4 * self.network.longest_trip() + 3 * MILLISECOND + repair + self.setup.stalls() {
             self.fail(format!("a planned move took {:.3} ms: {watch:?}", outage as f64 / 1e6));
         }
         self.stats.outages[watch.cause as usize].push(outage);

@@ -69,8 +69,9 @@ impl World {
 
     /// A datagram reaches a machine.
     pub fn arrives(&mut self, to: usize, slot: Slot) {
+        let (from, sent) = self.post.sent(slot);
         let host = &mut self.hosts[to];
-        if host.core.is_none() {
+        if host.core.is_none() || self.network.has_lost(from, to, sent) {
             self.post.done(slot);
             return;
         }
@@ -117,7 +118,7 @@ impl World {
 
     fn travels(&mut self, from: usize, to: usize, slot: Slot) {
         self.stats.datagrams += 1;
-        let fate = self.network.send(from, to);
+        let fate = self.network.send(from, to, self.now);
         for travel in fate.arrivals.into_iter().flatten() {
             self.post.again(slot);
             self.queue.push(self.now + travel, What::Deliver { to: to as u8, slot });

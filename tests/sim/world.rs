@@ -176,7 +176,7 @@ impl World {
         }
         let count = setup.count();
         let voters: Vec<usize> = (0..count).filter(|node| *node < 7).collect();
-        let network = Network::new(count, setup.latency, setup.always, stream(2));
+        let network = Network::new(count, setup.latency, setup.always, &setup.far, stream(2), stream(6));
         let checker = Checker::new(count, voters, setup.groups.clone(), setup.assignments, setup.longest_lease() / 7);
         let hosts = (0..count)
             .map(|node| Host {

@@ -109,12 +109,12 @@ impl Node {
 
     /// Voters that were heard within `patience` and hear us, this node included.
     fn voters_within(&self, patience: Duration, now: Time) -> usize {
-        1 + self.other_voters().flatten().filter(|member| member.alive(now, patience) && member.hears_us()).count()
+        1 + self.other_voters().flatten().filter(|member| member.alive_within(now, patience) && member.hears_us()).count()
     }
 
     /// Every voter that is not in two-way touch is silent altogether: a half-deaf one may still be an owner.
     fn others_are_silent(&self, patience: Duration, now: Time) -> bool {
-        self.other_voters().flatten().all(|member| !member.alive(now, patience) || member.hears_us())
+        self.other_voters().flatten().all(|member| !member.alive_within(now, patience) || member.hears_us())
     }
 
     /// Every voter that is not in touch has said goodbye: nothing is left to check.
@@ -124,7 +124,7 @@ impl Node {
     }
 
     fn may_be_alone(&self, now: Time) -> bool {
-        let patience = self.lease();
+        let patience = self.voters_time();
         self.pair_rules()
             && self.voter.is_some()
             && self.voters_within(patience, now) < self.needed_to_take()
@@ -134,7 +134,7 @@ impl Node {
     /// How long another voter must have been silent before what runs here is looked after: there must be time for the checks
     /// before the lease ends, and one lost heartbeat must not do.
     fn unease(&self) -> Duration {
-        self.lease() * 2 / 5
+        self.voters_time() * 2 / 5
     }
 
     fn runs_something(&self) -> bool {
@@ -173,12 +173,12 @@ impl Node {
             if self.others_have_left(now) && now >= self.silent_until {
                 self.carry_on(now);
             } else if now >= self.alone.check_at {
-                self.alone.check_at = now + self.lease().max(ALL_AGAIN);
+                self.alone.check_at = now + self.voters_time().max(ALL_AGAIN);
                 self.ask_for(Checks::All);
             }
         } else if self.may_keep(now) {
             if now >= self.alone.link_check_at {
-                self.alone.link_check_at = now + (self.lease() / 5).max(LINK_AGAIN);
+                self.alone.link_check_at = now + (self.voters_time() / 5).max(LINK_AGAIN);
                 self.ask_for(Checks::Link);
             }
         } else {
@@ -211,7 +211,7 @@ impl Node {
     }
 
     fn carry_on(&mut self, now: Time) {
-        let needed = self.voters_within(self.lease(), now) / 2 + 1;
+        let needed = self.voters_within(self.voters_time(), now) / 2 + 1;
         self.alone.standing = Standing::Alone { since: now, needed };
         self.alone.asked = None;
         self.out.push(Output::Decided(Decision::CarriesOnAlone));
@@ -221,9 +221,10 @@ impl Node {
     fn end_alone(&mut self, now: Time) {
         let Some(since) = self.alone.since() else { return };
         let majority = self.majority();
-        let lease = self.lease();
-        let back =
-            |member: &&Member| member.alive(now, lease) && member.hears_us() && member.last_heard().is_some_and(|heard| heard > since);
+        let lease = self.voters_time();
+        let back = |member: &&Member| {
+            member.alive_within(now, lease) && member.hears_us() && member.last_heard().is_some_and(|heard| heard > since)
+        };
         if 1 + self.other_voters().flatten().filter(back).count() < majority {
             return;
         }

@@ -46,6 +46,14 @@ impl Node {
         self.member(peer).map_or(self.lease(), |member| member.between.silence)
     }
 
+    /// As much silence as makes the farthest voter dead.
+    pub(super) fn voters_time(&self) -> Duration {
+        if self.alike {
+            return self.lease();
+        }
+        self.voters.iter().map(|voter| self.silence(*voter)).max().unwrap_or(self.lease())
+    }
+
     /// How long a better candidate may leave a group free, per rank: even the slowest of them must have had its chance.
     pub(super) fn patience(&self, group: GroupId, rank: u32) -> Duration {
         let better = self.config.group(group).filter(|_| !self.alike).map(|group| group.candidates.iter().take(rank as usize));
@@ -69,7 +77,7 @@ impl Node {
         let majority = |surely: bool| {
             let mut times: Vec<Duration> = self.voters.iter().filter_map(|voter| renews(voter, surely)).collect();
             times.sort_unstable();
-            times.get(self.needed().checked_sub(1)?).copied()
+            times.get(self.needed_to_take().checked_sub(1)?).copied()
         };
         majority(true).or_else(|| majority(false))
     }
