@@ -82,6 +82,8 @@ fn the_examples_are_good_and_the_two_of_four_nodes_describe_the_same_cluster() {
         assert_eq!(loaded.findings, [], "{name}");
         configs.push(loaded.config);
     }
+    let far = config::load(Path::new("etc/cm_2_datacenters_example.cfg")).unwrap_or_else(|report| panic!("{report}"));
+    assert_eq!(far.findings, [], "the example of two data centres");
     let members = |config: &Config| {
         let mut groups: Vec<_> = config.groups.iter().map(|group| (group.id, group.candidates.clone())).collect();
         groups.sort_by_key(|(id, _)| *id);
