@@ -47,6 +47,8 @@ struct World {
     /// Nodes where stopping never ends.
     stuck: BTreeSet<NodeId>,
     left: BTreeSet<NodeId>,
+    /// Nodes whose executor was told to leave alone what runs.
+    hands_off: BTreeMap<NodeId, bool>,
     /// The answers to the checks of a pair.
     clear: bool,
     /// Those of the link are fine whatever the others are.
@@ -73,6 +75,7 @@ impl World {
             kept_until: BTreeMap::new(),
             stuck: BTreeSet::new(),
             left: BTreeSet::new(),
+            hands_off: BTreeMap::new(),
             clear: true,
             link_is_fine: false,
             config: config.clone(),
@@ -142,7 +145,8 @@ impl World {
                         events.push_back(Event::Alone { checks, clear });
                     }
                     Output::Act(Action::Extend { until, .. }) => drop(self.kept_until.insert(node, until)),
-                    Output::Act(Action::Announce { .. }) => {}
+                    Output::Act(Action::Announce { .. }) | Output::Keep(_) => {}
+                    Output::Act(Action::HandsOff(off)) => drop(self.hands_off.insert(node, off)),
                     Output::Decided(decision) => self.decisions.push((self.now, node, decision)),
                     Output::Left => drop(self.left.insert(node)),
                 }

@@ -20,7 +20,7 @@ use std::{
 
 use drcm::{
     control::{ControlError, Handler, LocalServer, MAX_CLIENTS, RemoteServer, blocking, client, socket_path},
-    model::{NodeId, Request, Response},
+    model::{self, NodeId, Request, Response},
     wire::{HELLO_LENGTH, Opening},
 };
 use futures_util::future::join_all;
@@ -113,6 +113,7 @@ fn handler() -> Handler {
                 Request::PingNodes(nodes) => Response::Pings(nodes.into_iter().map(|node| (node, Some(7))).collect()),
                 Request::Node => Response::Refused("x".repeat(3 << 20)),
                 Request::Cluster => Response::Refused("x".repeat(5 << 20)),
+                Request::Command(command) => Response::Accepted(vec![format!("{command:?}")]),
             }
         })
     })
@@ -137,6 +138,18 @@ async fn dead_address() -> (SocketAddr, impl Sized) {
         waiting.push(stream);
     }
     (address, (listener, waiting))
+}
+
+#[tokio::test]
+async fn commands_are_taken_on_the_client_socket_only() {
+    let daemon = Daemon::start().await;
+    let command = Request::Command(model::Command::Maintenance { on: true });
+    assert_eq!(daemon.local(&command).await.unwrap(), Response::Accepted(vec!["Maintenance { on: true }".into()]));
+    match daemon.remote(&command).await.unwrap() {
+        Response::Refused(why) => assert!(why.contains("give the command on a node"), "{why}"),
+        other => panic!("{other:?}"),
+    }
+    daemon.assert_well().await;
 }
 
 #[tokio::test]

@@ -2,8 +2,8 @@
 
 use drcm::{
     model::{
-        Ack, AssignmentId, BootId, Claims, Definition, Entry, Fingerprint, GroupId, Heartbeat, Message, NodeId, NodeState, Refusal,
-        RefusalReason, Stance, Tag, Version, Want,
+        Ack, AssignmentId, BootId, Claims, Definition, Entry, Fingerprint, GroupId, Heartbeat, Lasts, Message, NodeId, NodeState, Record,
+        Refusal, RefusalReason, Stamp, Stance, Subject, Tag, Version, Want, Wish, WishDigest, Wishes,
     },
     wire::{Drop, Endpoint, MAX_DATAGRAM, MAX_MESSAGE, Opened, WireError},
 };
@@ -59,8 +59,8 @@ fn dropped(endpoint: &Endpoint, reason: &str) -> u64 {
 fn any_message() -> impl Strategy<Value = Message> {
     let state =
         any::<(bool, bool, bool, bool)>().prop_map(|(eligible, left, quorate, standby)| NodeState { eligible, left, quorate, standby });
-    let heartbeat =
-        (any::<(u64, u64, u32, u64)>(), state, any::<bool>()).prop_map(|((tag, version, entries, fingerprint), state, hears_you)| {
+    let heartbeat = (any::<(u64, u64, u32, u64)>(), state, any::<bool>(), any::<Option<u64>>()).prop_map(
+        |((tag, version, entries, fingerprint), state, hears_you, wishes)| {
             Message::Heartbeat(Heartbeat {
                 tag: Tag(tag),
                 version: Version(version),
@@ -68,8 +68,10 @@ fn any_message() -> impl Strategy<Value = Message> {
                 state,
                 hears_you,
                 fingerprint: Fingerprint(fingerprint),
+                wishes: wishes.map(WishDigest),
             })
-        });
+        },
+    );
     let stance = prop_oneof![
         any::<(u64, bool)>().prop_map(|(lease_us, running)| Stance::Claims { lease_us, running }),
         any::<u64>().prop_map(|next| Stance::HandsOver { next: NodeId(next) }),
@@ -97,7 +99,23 @@ fn any_message() -> impl Strategy<Value = Message> {
             assignments: members.into_iter().map(AssignmentId).collect(),
         })
     });
-    prop_oneof![heartbeat, claims, ack, any::<u64>().prop_map(want), definition]
+    let subject = prop_oneof![
+        Just(Subject::Maintenance),
+        any::<u64>().prop_map(|node| Subject::Standby(NodeId(node))),
+        any::<u64>().prop_map(|group| Subject::Place(GroupId(group))),
+        any::<(u64, u64)>().prop_map(|(group, node)| Subject::Cleanup(GroupId(group), NodeId(node))),
+    ];
+    let wish = prop_oneof![Just(Wish::Cleared), Just(Wish::On), any::<u64>().prop_map(|node| Wish::Prefer(NodeId(node))), Just(Wish::Home)];
+    let lasts = prop_oneof![Just(Lasts::Always), any::<u64>().prop_map(Lasts::For), any::<u64>().prop_map(Lasts::Over)];
+    let record = (subject, any::<(u64, u64)>(), wish, lasts).prop_map(|(subject, (counter, author), wish, lasts)| Record {
+        subject,
+        stamp: Stamp { counter, author: NodeId(author) },
+        wish,
+        lasts,
+    });
+    // As many as a node puts into one message.
+    let wishes = prop::collection::vec(record, 0..=20).prop_map(|records| Message::Wishes(Wishes { records }));
+    prop_oneof![heartbeat, claims, ack, any::<u64>().prop_map(want), definition, wishes]
 }
 
 proptest! {

@@ -49,6 +49,26 @@ impl Client {
         Ok(Self { file: file.to_owned(), config, here, runtime })
     }
 
+    /// The configuration.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Where it was read from.
+    #[must_use]
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// The node that an operator means.
+    ///
+    /// # Errors
+    /// [`CliError::UnknownNode`].
+    pub fn node(&self, wanted: &str) -> Result<&NodeConfig, CliError> {
+        select::node(&self.config, &self.file, self.here, wanted)
+    }
+
     /// Does a command and prints its answer.
     ///
     /// # Errors
@@ -64,7 +84,7 @@ impl Client {
 
     fn chosen(&self, wanted: Option<&str>) -> Result<Vec<&NodeConfig>, CliError> {
         match wanted {
-            Some(wanted) => Ok(vec![select::node(&self.config, &self.file, self.here, wanted)?]),
+            Some(wanted) => Ok(vec![self.node(wanted)?]),
             None => Ok(self.config.nodes.iter().collect()),
         }
     }

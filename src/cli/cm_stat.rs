@@ -6,6 +6,7 @@ use jiff::{Timestamp, tz::TimeZone};
 
 use super::{
     assess::{Assessment, Majority, Row, Status, assess},
+    operate,
     output::printable,
     table::Table,
     verdict::{Health, Verdict},
@@ -25,6 +26,7 @@ pub fn render(config: &Config, report: &ClusterReport, zone: &TimeZone) -> Strin
     text.push_str(&resources(&assessment, zone));
     text.push_str(&missing(&assessment.rows));
     text.push_str(&warnings(&assessment, &seen_from));
+    text.push_str(&operate::section(config, report));
     text.push_str(&health(&assessment, report, &seen_from));
     text.push_str(&printable(&assessment.verdict.line()));
     text.push('\n');
@@ -220,7 +222,7 @@ mod tests {
     use super::*;
     use crate::{
         cli::fixture::{self, NOON, healthy, kill, of, set, three_nodes},
-        model::{Activity, Fingerprint, NodeId, Problem, Quorum},
+        model::{Activity, Fingerprint, GroupId, NodeId, Problem, Quorum, Subject, Wish, WishReport},
     };
 
     /// Compares with the golden file; `DRCM_WRITE_GOLDEN=1` writes it instead, to be read before it is committed.
@@ -299,6 +301,22 @@ mod tests {
         of(&mut report, "cmnode3").resources.push(stray);
         of(&mut report, "cmnode3").version = "2.1.0".into();
         check("mismatch", &config, &report);
+    }
+
+    #[test]
+    fn operators_want_something() {
+        let config = three_nodes();
+        let mut report = healthy(&config);
+        let (group, author) = (config.groups[0].id, NodeId::of("cmnode3"));
+        let wish = |subject, wish, seconds_left| WishReport { subject, wish, author, seconds_left };
+        of(&mut report, "cmnode1").wishes = vec![
+            wish(Subject::Maintenance, Wish::On, None),
+            wish(Subject::Standby(NodeId::of("cmnode2")), Wish::On, None),
+            wish(Subject::Place(group), Wish::Prefer(NodeId::of("cmnode2")), Some(7_140)),
+            wish(Subject::Place(config.groups[1].id), Wish::Home, Some(86_399)),
+            wish(Subject::Place(GroupId(5)), Wish::Prefer(NodeId(6)), None),
+        ];
+        check("operator", &config, &report);
     }
 
     #[test]

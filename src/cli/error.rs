@@ -4,7 +4,7 @@ use std::{io, path::PathBuf};
 
 use thiserror::Error;
 
-use super::Exit;
+use super::{Exit, output::printable};
 use crate::{
     config::{Finding, Report},
     daemon::DaemonError,
@@ -25,6 +25,32 @@ pub enum CliError {
         nearest: Option<String>,
         /// All names, in file order.
         known: Vec<String>,
+    },
+    /// A name that no group and no resource of the configuration has.
+    #[error("unknown group or resource \"{name}\" in {}: {}", file.display(), unknown_group_advice(nearest.as_deref(), known))]
+    UnknownGroup {
+        /// As the operator wrote it.
+        name: String,
+        /// The configuration that was searched.
+        file: PathBuf,
+        /// The most similar name, when one is similar.
+        nearest: Option<String>,
+        /// The titles of all groups with several candidates.
+        known: Vec<String>,
+    },
+    /// A nickname in several groups.
+    #[error("\"{name}\" is in several groups: say which, {}", titles.join(" or "))]
+    AmbiguousGroup {
+        /// As the operator wrote it.
+        name: String,
+        /// The groups.
+        titles: Vec<String>,
+    },
+    /// A command that the daemon did not take.
+    #[error("{}", printable(why))]
+    NotDone {
+        /// Why.
+        why: String,
     },
     /// A word that is no command.
     #[error("unknown command \"{word}\": {}", unknown_command_advice(nearest.as_deref()))]
@@ -92,7 +118,10 @@ impl CliError {
         match self {
             Self::UnknownNode { .. } => Exit::UnknownNode,
             Self::ReaderGone => Exit::Good,
-            Self::UnknownCommand { .. }
+            Self::UnknownGroup { .. }
+            | Self::AmbiguousGroup { .. }
+            | Self::NotDone { .. }
+            | Self::UnknownCommand { .. }
             | Self::NoCommand
             | Self::Usage { .. }
             | Self::Configuration(_)
@@ -114,6 +143,17 @@ fn unknown_node_advice(nearest: Option<&str>, known: &[String]) -> String {
         Some(nearest) => format!("did you mean \"{nearest}\"?"),
         None if known.len() <= LISTED => format!("it lists {} (a nodename, hostname, address or localhost will do)", known.join(", ")),
         None => format!("it lists {} nodes; give a nodename, hostname, address or localhost", known.len()),
+    }
+}
+
+fn unknown_group_advice(nearest: Option<&str>, known: &[String]) -> String {
+    /// More names than these are not worth a line.
+    const LISTED: usize = 12;
+    match nearest {
+        Some(nearest) => format!("did you mean \"{nearest}\"?"),
+        None if known.is_empty() => "it has no group with several candidates".to_owned(),
+        None if known.len() <= LISTED => format!("it has {} (the nickname of a resource in it will do)", known.join(", ")),
+        None => format!("it has {} groups with several candidates; give the nickname of a resource in one", known.len()),
     }
 }
 

@@ -166,7 +166,7 @@ fn echo_of(node: &NodeConfig, pings: &[(NodeId, Option<u64>)]) -> Echo {
 fn unexpected(response: Response) -> String {
     match response {
         Response::Refused(why) => why,
-        Response::Pong | Response::Node(_) | Response::Cluster(_) | Response::Pings(_) => {
+        Response::Pong | Response::Node(_) | Response::Cluster(_) | Response::Pings(_) | Response::Accepted(_) => {
             "an answer to another question: run the drcm and drcm_server of the same version on every node".to_owned()
         }
     }

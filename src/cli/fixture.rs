@@ -105,6 +105,7 @@ fn node_report(config: &Config, id: NodeId, alive: &[NodeId]) -> NodeReport {
                 problem: None,
             })
             .collect(),
+        wishes: vec![],
         dropped: vec![],
     }
 }

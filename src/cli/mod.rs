@@ -13,6 +13,7 @@ pub mod command;
 pub mod console;
 pub mod demo;
 pub mod fetch;
+pub mod operate;
 pub mod output;
 pub mod people;
 pub mod ping;

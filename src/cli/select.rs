@@ -1,10 +1,10 @@
-//! Which node an operator means.
+//! Which node or group an operator means.
 
 use std::{net::IpAddr, path::Path};
 
 use super::CliError;
 use crate::config::nearest;
-use crate::model::{Config, NodeConfig, NodeId};
+use crate::model::{Config, Group, NodeConfig, NodeId};
 
 /// Finds a node by nodename, hostname, address, or `localhost` (`here`, when this machine is a node).
 ///
@@ -25,6 +25,44 @@ pub fn node<'a>(config: &'a Config, file: &Path, here: Option<NodeId>, wanted: &
     })
 }
 
+/// Finds a group by its title (`home:nickname+nickname`), or by one of its resources: `nickname`, `kind:nickname`,
+/// `home:nickname`, where only one group has it.
+///
+/// # Errors
+/// [`CliError::UnknownGroup`] with the nearest name, [`CliError::AmbiguousGroup`] with all that are meant.
+pub fn group<'a>(config: &'a Config, file: &Path, wanted: &str) -> Result<&'a Group, CliError> {
+    if let Some(group) = config.groups.iter().find(|group| group.title(config) == wanted) {
+        return Ok(group);
+    }
+    let found: Vec<&Group> = config.groups.iter().filter(|group| names(config, group).iter().any(|name| name == wanted)).collect();
+    match found[..] {
+        [group] => Ok(group),
+        [] => {
+            let known: Vec<String> =
+                config.groups.iter().flat_map(|group| [vec![group.title(config)], names(config, group)].concat()).collect();
+            Err(CliError::UnknownGroup {
+                name: wanted.to_owned(),
+                file: file.to_owned(),
+                nearest: nearest(wanted, known.iter().map(String::as_str)).map(str::to_owned),
+                known: config.groups.iter().filter(|group| group.is_leased()).map(|group| group.title(config)).collect(),
+            })
+        }
+        _ => Err(CliError::AmbiguousGroup { name: wanted.to_owned(), titles: found.iter().map(|group| group.title(config)).collect() }),
+    }
+}
+
+/// What a group's resources are called.
+fn names(config: &Config, group: &Group) -> Vec<String> {
+    let home = config.name(group.home);
+    let resources = group.assignments.iter().map(|assignment| &assignment.resource);
+    resources
+        .flat_map(|resource| {
+            let nickname = &resource.nickname;
+            [nickname.clone(), resource.to_string(), format!("{home}:{nickname}"), format!("{home}:{resource}")]
+        })
+        .collect()
+}
+
 fn is_local(wanted: &str, address: Option<IpAddr>) -> bool {
     wanted.eq_ignore_ascii_case("localhost") || address.is_some_and(|address| address.is_loopback())
 }
@@ -42,6 +80,21 @@ mod tests {
         for wanted in ["cmnode2", "CMNODE2", "cmnode2.example.com", "10.0.0.2", "localhost", "127.0.0.1"] {
             assert_eq!(node(&config, file, Some(second), wanted).map(|node| node.id).expect(wanted), second, "{wanted}");
         }
+    }
+
+    #[test]
+    fn a_group_is_found_by_its_title_and_by_what_is_in_it() {
+        let config = fixture::three_nodes();
+        let file = Path::new("/etc/drcm/cm.cfg");
+        for wanted in ["cmnode1:cmnodef", "cmnodef", "ip:cmnodef", "cmnode1:ip:cmnodef"] {
+            assert_eq!(group(&config, file, wanted).map(|group| group.title(&config)).expect(wanted), "cmnode1:cmnodef");
+        }
+        let error = group(&config, file, "cmnodf").expect_err("no such group").to_string();
+        assert_eq!(error, "unknown group or resource \"cmnodf\" in /etc/drcm/cm.cfg: did you mean \"cmnodef\"?");
+        let error = group(&config, file, "web").expect_err("two groups").to_string();
+        assert_eq!(error, "\"web\" is in several groups: say which, cmnode1:web or cmnode2:web");
+        let error = group(&config, file, "zzzzzzzzzzzzz").expect_err("no such group").to_string();
+        assert!(error.contains("cmnode1:cmnodef, cmnode1:data"), "{error}");
     }
 
     #[test]

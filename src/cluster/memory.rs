@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{node::Standing, tenure::Tenure};
+use super::{node::Standing, tenure::Tenure, wishes::WishMap};
 use crate::model::{AssignmentId, BootId, Fingerprint, GroupId, NodeId, Tag, Time, Version};
 
 /// To be kept, where only a reboot of the machine can lose it, after each [`Node::handle`](super::Node::handle) and before
@@ -17,7 +17,7 @@ pub struct Memory {
     pub(super) tag: Tag,
     pub(super) version: Version,
     pub(super) silent_until: Time,
-    pub(super) standby: bool,
+    pub(super) wishes: WishMap,
     pub(super) standing: Standing,
     pub(super) promises: Option<Promises>,
     pub(super) tenures: Vec<Tenure>,

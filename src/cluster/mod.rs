@@ -8,6 +8,7 @@
 //! - candidate side: a [`Tenure`](tenure::Tenure) per group walks from down over asking to running and back.
 //! - [`member`] knows the peers: who is alive, what they claim, whether they see us.
 //! - [`verdict`] decides, from facts alone, whether this node asks for a group now or what it waits for.
+//! - [`wishes`] is what operators want, replicated.
 //! - [`Node`] ties them together; its [`Memory`] lets another process take its place.
 
 mod member;
@@ -17,12 +18,13 @@ mod tenure;
 mod verdict;
 mod view;
 mod voter;
+mod wishes;
 
 pub use memory::{Memory, Stale};
-pub use node::{Node, Start};
+pub use node::{Draft, Node, Start};
 pub use tenure::Phase;
 pub use verdict::Wait;
-pub use view::{GroupView, View};
+pub use view::{GroupView, View, WishView};
 
 /// Most entries of a claims list in one message, and most refusals in one ack: keeps every message below a datagram.
 const ENTRIES_PER_MESSAGE: usize = 36;
@@ -30,3 +32,5 @@ const ENTRIES_PER_MESSAGE: usize = 36;
 const ENTRIES_PER_LIST: usize = 100_000;
 /// Most assignments in one definition message.
 const ASSIGNMENTS_PER_DEFINITION: usize = 120;
+/// Most wishes in one message: the longest takes 63 bytes.
+const WISHES_PER_MESSAGE: usize = 20;

@@ -33,6 +33,14 @@ pub struct Tenure {
     pub group: GroupId,
     /// Position among the candidates; 0 is home.
     pub rank: u32,
+    /// Position in the order in which the candidates are to have it, an operator's wish considered.
+    pub standing: u32,
+    /// The candidate that an operator wants it on.
+    pub preferred: Option<NodeId>,
+    /// Only until it has come home.
+    pub once: bool,
+    /// The preferred node could take it when that was said: it need not show for how long it is well.
+    pub prompt: bool,
     /// More than one candidate.
     pub leased: bool,
     pub phase: Phase,
@@ -60,6 +68,10 @@ impl Tenure {
         Self {
             group,
             rank,
+            standing: rank,
+            preferred: None,
+            once: false,
+            prompt: false,
             leased,
             phase: Phase::Down,
             generation: Generation(0),

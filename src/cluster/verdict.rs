@@ -14,8 +14,12 @@ pub struct Facts {
     pub quorate: bool,
     /// This node, as a voter, may have forgotten a grant until then: so may its fellows that started with it.
     pub silent_until: Time,
-    /// 0 is home.
+    /// Operators want hands off: nothing is begun.
+    pub hands_off: bool,
+    /// 0 is the first that is to have it: the node an operator wants it on, else home.
     pub rank: u32,
+    /// This is the node an operator wants it on.
+    pub preferred: bool,
     /// A living peer claims it.
     pub claimed_by: Option<NodeId>,
     /// This node, as a voter, has granted it to another until then.
@@ -37,6 +41,8 @@ pub struct Facts {
 pub enum Wait {
     /// The node may not run anything: inactive, in standby or leaving.
     Ineligible,
+    /// Maintenance: operators want nothing begun.
+    Maintenance,
     /// It failed here, or its link is down.
     Unable,
     /// No majority of voters is in touch.
@@ -75,6 +81,9 @@ impl Facts {
         if !self.eligible {
             return Err(Wait::Ineligible);
         }
+        if self.hands_off {
+            return Err(Wait::Maintenance);
+        }
         if self.unable {
             return Err(Wait::Unable);
         }
@@ -97,7 +106,7 @@ impl Facts {
             return Ok(AskReason::HandedOver { by });
         }
         if self.rank == 0 {
-            return Ok(AskReason::Home);
+            return Ok(if self.preferred { AskReason::Preferred } else { AskReason::Home });
         }
         let Some(node) = self.better else { return Ok(AskReason::BetterGone) };
         let at = self.free_since + self.patience * self.rank;
@@ -116,7 +125,9 @@ mod tests {
             unable: false,
             quorate: true,
             silent_until: Time::ZERO,
+            hands_off: false,
             rank: 1,
+            preferred: false,
             claimed_by: None,
             granted_to: None,
             retry_at: Time::ZERO,
@@ -146,6 +157,7 @@ mod tests {
     fn nothing_is_asked_for_that_someone_has_or_this_node_may_not_run() {
         let home = Facts { rank: 0, ..facts() };
         assert_eq!(Facts { eligible: false, ..home }.verdict(), Err(Wait::Ineligible));
+        assert_eq!(Facts { hands_off: true, ..home }.verdict(), Err(Wait::Maintenance));
         assert_eq!(Facts { unable: true, ..home }.verdict(), Err(Wait::Unable));
         assert_eq!(Facts { quorate: false, ..home }.verdict(), Err(Wait::NoQuorum));
         assert_eq!(Facts { claimed_by: Some(NodeId(3)), ..home }.verdict(), Err(Wait::OwnedBy(NodeId(3))));

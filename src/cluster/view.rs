@@ -1,7 +1,7 @@
 //! What a node knows, as plain facts for a report.
 
 use super::{tenure::Phase, verdict::Wait};
-use crate::model::{GroupId, NodeId, Time};
+use crate::model::{GroupId, NodeId, Subject, Time, Wish};
 
 /// One node's view of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +18,10 @@ pub struct View {
     pub eligible: bool,
     /// In standby.
     pub standby: bool,
+    /// Operators want hands off.
+    pub hands_off: bool,
+    /// Every wish of operators in force.
+    pub wishes: Vec<WishView>,
     /// Carries on alone, by the rules of a pair.
     pub alone: bool,
     /// Peers heard within the lease time.
@@ -26,6 +30,19 @@ pub struct View {
     pub mismatched: Vec<NodeId>,
     /// The groups this node is a candidate for.
     pub groups: Vec<GroupView>,
+}
+
+/// One wish in a [`View`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WishView {
+    /// About what.
+    pub subject: Subject,
+    /// What.
+    pub wish: Wish,
+    /// Where it was said.
+    pub author: NodeId,
+    /// Its end; none until it is taken back.
+    pub ends: Option<Time>,
 }
 
 /// One group in a [`View`].

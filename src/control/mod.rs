@@ -4,6 +4,9 @@
 //! Owns the frames, the socket file and who may use it, and the limits that keep a slow, broken or hostile client from
 //! costing the daemon anything. Knows nothing of what the answers mean: a [`Handler`] gives them.
 //!
+//! Commands of operators are taken on the client socket only, from root, `cluster_user` and the members of `cluster_group`, by
+//! the kernel's word on who asks.
+//!
 //! One connection carries one question and one answer. On the client socket both are JSON behind a length (4 bytes,
 //! little-endian); on the status port the same JSON travels inside [`wire::Channel`](crate::wire::Channel).
 

@@ -95,9 +95,23 @@ async fn serve_clients<Listener: Listen, Conversation>(
     }
 }
 
+/// What a client may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rights {
+    /// Ask.
+    Ask,
+    /// Give commands, too.
+    Command,
+}
+
 /// The answer to a question, as JSON that fits a frame.
-async fn answer(handler: &Handler, question: &[u8]) -> Vec<u8> {
+async fn answer(handler: &Handler, question: &[u8], rights: Rights) -> Vec<u8> {
     let response = match protocol::decode::<Request>(question) {
+        Ok(request) if request.is_command() && rights == Rights::Ask => Response::Refused(
+            "the status port only answers questions: give the command on a node (drcm, as root or a member of cluster_group); \
+             any node will do, it tells the others"
+                .to_owned(),
+        ),
         Ok(request) => time::timeout(HANDLER_DEADLINE, handler(request))
             .await
             .unwrap_or_else(|_| Response::Refused(format!("the daemon had no answer within {} seconds", HANDLER_DEADLINE.as_secs()))),

@@ -22,7 +22,7 @@ use nix::{
         time::TimeSpec,
     },
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, info, trace, warn};
 
 use super::{
@@ -32,8 +32,8 @@ use super::{
     streams::{Outlet, Turn},
 };
 use crate::{
-    cluster::{Node, View},
-    model::{Action, Checks, Config, Event, Message, NodeId, Output, Time},
+    cluster::{Draft, Node, View},
+    model::{Action, Checks, Command, Config, Event, Message, NodeId, Output, Record, Time, Unacceptable},
     sys::{
         clock,
         notify::{self, Notify},
@@ -57,6 +57,12 @@ pub enum Mail {
     Event(Event),
     /// Someone wants to know.
     Look(oneshot::Sender<Look>),
+    /// An operator's command is to be understood.
+    Draft(Command, oneshot::Sender<Result<Draft, Unacceptable>>),
+    /// It is on disk: it is said.
+    Say(Vec<Record>, oneshot::Sender<()>),
+    /// All that operators want.
+    Wishes(oneshot::Sender<Vec<Record>>),
 }
 
 /// An answer to [`Mail::Look`].
@@ -141,9 +147,37 @@ impl Mailbox {
     /// # Errors
     /// When the thread has ended.
     pub async fn look(&self) -> Result<Look, Ended> {
-        let (answer, look) = oneshot::channel();
-        self.post(Mail::Look(answer))?;
-        look.await.map_err(|_| Ended)
+        self.ask(Mail::Look).await
+    }
+
+    /// Understands an operator's command; nothing changes yet.
+    ///
+    /// # Errors
+    /// When the thread has ended.
+    pub async fn draft(&self, command: Command) -> Result<Result<Draft, Unacceptable>, Ended> {
+        self.ask(|answer| Mail::Draft(command, answer)).await
+    }
+
+    /// Says what a command means, now that it is on disk. On return the core has taken it in.
+    ///
+    /// # Errors
+    /// When the thread has ended.
+    pub async fn say(&self, records: Vec<Record>) -> Result<(), Ended> {
+        self.ask(|answer| Mail::Say(records, answer)).await
+    }
+
+    /// All that operators want.
+    ///
+    /// # Errors
+    /// When the thread has ended.
+    pub async fn wishes(&self) -> Result<Vec<Record>, Ended> {
+        self.ask(Mail::Wishes).await
+    }
+
+    async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Mail) -> Result<T, Ended> {
+        let (answer, answered) = oneshot::channel();
+        self.post(question(answer))?;
+        answered.await.map_err(|_| Ended)
     }
 }
 
@@ -187,6 +221,8 @@ pub struct Parts {
     pub lost: Lost,
     /// Where orders to groups go.
     pub orders: Orders,
+    /// Where goes what operators want, to be kept on disk.
+    pub keep: watch::Sender<Vec<Record>>,
     /// Where notices go.
     pub notices: mpsc::Sender<Notice>,
     /// The service manager.
@@ -291,6 +327,13 @@ impl ClusterThread {
                     // Whoever asked may have stopped waiting.
                     drop(answer.send(look));
                 }
+                Ok(Mail::Draft(command, answer)) => drop(answer.send(self.parts.node.draft(command, clock::now()))),
+                Ok(Mail::Say(records, answer)) => {
+                    self.handle(Event::Wished(records));
+                    // Whoever said it may have stopped waiting.
+                    answer.send(()).unwrap_or_default();
+                }
+                Ok(Mail::Wishes(answer)) => drop(answer.send(self.parts.node.wishes(clock::now()))),
                 Err(TryRecvError::Empty) => break,
                 Err(TryRecvError::Disconnected) => return false,
             }
@@ -360,6 +403,7 @@ impl ClusterThread {
                 Output::Act(Action::CheckAlone { checks }) => self.notice(Notice::CheckAlone(checks)),
                 Output::Act(action) => self.parts.orders.give(action),
                 Output::Decided(decision) => decisions::log(&self.parts.config, self.parts.me, &decision),
+                Output::Keep(records) => drop(self.parts.keep.send_replace(records)),
                 Output::Left => {
                     self.flush();
                     self.parts.ledger.remove();

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tracing::{debug, info, warn};
 
+use super::operator;
 use crate::model::{AskReason, Config, Decision, GroupId, NodeId};
 
 /// Logs one decision. WARNING is for what an operator should look at; the normal course of a failover is INFO.
@@ -26,6 +27,7 @@ pub fn log(config: &Config, me: NodeId, decision: &Decision) {
         Decision::Asks { group, why } => {
             let because = match why {
                 AskReason::Home => "this is its home node".to_owned(),
+                AskReason::Preferred => "an operator wants it here".to_owned(),
                 AskReason::HandedOver { by } => format!("{} hands it over", config.name(by)),
                 AskReason::BetterGone => "every better candidate is gone".to_owned(),
                 AskReason::StayedFree => "nobody took it".to_owned(),
@@ -40,6 +42,15 @@ pub fn log(config: &Config, me: NodeId, decision: &Decision) {
         Decision::Running { group } => info!("group {}: running", title(group)),
         Decision::Unable { group } => warn!("group {}: cannot run here", title(group)),
         Decision::KeepsAlone => info!("the other voter is silent and the link works: what runs here is kept on this node's own vote"),
+        Decision::Wished { subject, wish, stamp } => {
+            info!(
+                "operator's order (number {}, said on {}): {}",
+                stamp.counter,
+                config.name(stamp.author),
+                operator::phrase(config, subject, wish)
+            );
+        }
+        Decision::Lapsed(subject) => info!("the time of an operator's order is over: {}", operator::lapsed(config, subject)),
         Decision::CarriesOnAlone => warn!("the other voter is silent: this node carries on alone"),
     }
 }

@@ -48,6 +48,8 @@ pub struct Shared {
     pub lifetimes: Lifetimes,
     /// What the kernel says of addresses and links.
     pub events: broadcast::Sender<AddressEvent>,
+    /// Operators want hands off what runs.
+    pub hands_off: watch::Receiver<bool>,
 }
 
 /// Starts the worker of one group.
@@ -240,6 +242,7 @@ impl Worker {
             }
             warn!("{} did not start, trying again: {failure}", member.assignment.resource);
             sleep(wait).await;
+            self.attended().await;
             wait = (wait * 2).min(LONGEST_RETRY);
         }
     }
@@ -305,6 +308,7 @@ impl Worker {
     /// Refreshes lifetimes as the lease is renewed, and puts back what someone took away.
     async fn keep_addresses(&self) {
         let (mut slot, mut events) = (self.slot.clone(), self.shared.events.subscribe());
+        let mut hands_off = self.shared.hands_off.clone();
         let mut announced = slot.borrow_and_update().announcements;
         loop {
             tokio::select! {
@@ -316,6 +320,14 @@ impl Worker {
                     self.refresh_addresses(now).await;
                     if std::mem::replace(&mut announced, now.announcements) != now.announcements {
                         self.announce();
+                    }
+                }
+                changed = hands_off.changed() => {
+                    if changed.is_err() {
+                        std::future::pending::<()>().await;
+                    }
+                    if !*hands_off.borrow_and_update() {
+                        self.look_at_addresses().await;
                     }
                 }
                 event = events.recv() => match event {
@@ -378,6 +390,13 @@ impl Worker {
 
     /// Adds an address again that the lease still covers; when too little of it is left, the next renewal does.
     async fn restore(&self, position: usize) {
+        if *self.shared.hands_off.borrow() {
+            // Not even renewed, which would bring it back.
+            if let Some(held) = locked(&self.held).get_mut(&position) {
+                held.missing = true;
+            }
+            return;
+        }
         let member = &self.members[position];
         let slot = *self.slot.borrow();
         let until = slot.until;
@@ -405,12 +424,30 @@ impl Worker {
                 return std::future::pending().await;
             };
             sleep_until(at).await;
+            if self.attended().await {
+                // Everything is looked at as soon as that is over.
+                due.fill(Instant::now());
+                continue;
+            }
             let member = &self.members[position];
             if !self.check(position, member, &mut stalled[position]).await {
                 return;
             }
             due[position] = Instant::now() + interval(member);
         }
+    }
+
+    /// Waits until operators let us look after what runs; true when that took a while.
+    async fn attended(&self) -> bool {
+        let mut hands_off = self.shared.hands_off.clone();
+        if !*hands_off.borrow_and_update() {
+            return false;
+        }
+        if hands_off.wait_for(|off| !off).await.is_err() {
+            // The cluster thread has ended, and the daemon with it.
+            std::future::pending::<()>().await;
+        }
+        true
     }
 
     /// False when the member is down for good.

@@ -12,10 +12,12 @@ mod ledger;
 mod lifetime;
 mod links;
 pub mod logs;
+mod operator;
 mod orders;
 mod state;
 mod status;
 mod streams;
+mod wish_file;
 
 use std::{
     io,
@@ -42,10 +44,12 @@ use self::{
     executor::Shared,
     ledger::Ledger,
     lifetime::Lifetimes,
+    operator::Operator,
     orders::Orders,
     state::{PidFile, StateError},
     status::Status,
     streams::Streams,
+    wish_file::WishFile,
 };
 use crate::{
     cluster::{Memory, Node, Start},
@@ -156,9 +160,11 @@ async fn serve(config: Arc<Config>, node: NodeConfig, authkey: Arc<AuthKey>, not
     let local = LocalServer::bind(&config.server.run_dir, &config.server.cluster_user, &config.server.cluster_group)?;
     let remembered = state::longest_lease(&config.server.spool_dir);
     let (ledger, memory) = Ledger::open(&config.server.run_dir, &config.server.service_name)?;
-    let core = resume_or_start(&config, &node, memory, Start { longest_lease: remembered })?;
+    let mut core = resume_or_start(&config, &node, memory, Start { longest_lease: remembered })?;
     // Before anything is granted: a crash right after a longer grant must be followed by a longer silence.
     state::note_longest_lease(&config.server.spool_dir, core.longest_lease().max(remembered))?;
+    let wish_file = WishFile::new(&config.server.spool_dir);
+    core.recall(&wish_file.load(), clock::now());
     let endpoint = Endpoint::new(authkey.bytes(), node.id, core.boot(), config.nodes.iter().map(|node| node.id), random()?);
     let socket = heartbeat_socket(&config, &node)?;
     let (drivers, kernel_events) = Drivers::new(Settings::new(&config.server, &node.name))?;
@@ -176,13 +182,15 @@ async fn serve(config: Arc<Config>, node: NodeConfig, authkey: Arc<AuthKey>, not
     });
 
     let (orders, slots) = Orders::new(&config, node.id);
+    let hands_off = orders.hands_off();
     let (notices, mut noticed) = mpsc::channel(16);
+    let (keep, kept) = watch::channel(Vec::new());
     let longest = core.longest_lease();
     let notify = Arc::new(notify);
     let for_manager = notify.clone();
     let me = node.id;
     let parts =
-        Parts { config: config.clone(), node: core, me, endpoint, socket, ledger, outlets, arrivals, lost, orders, notices, notify };
+        Parts { config: config.clone(), node: core, me, endpoint, socket, ledger, outlets, arrivals, lost, orders, keep, notices, notify };
     let (mailbox, thread) = cluster_thread::start(parts).map_err(system("start the cluster thread"))?;
 
     let (events, _) = broadcast::channel(KERNEL_EVENTS);
@@ -197,6 +205,7 @@ async fn serve(config: Arc<Config>, node: NodeConfig, authkey: Arc<AuthKey>, not
         board: Board::default(),
         lifetimes,
         events: events.clone(),
+        hands_off,
     });
     tokio::spawn(links::follow(shared.clone(), kernel_events, events));
     for (group, slot) in slots {
@@ -206,7 +215,9 @@ async fn serve(config: Arc<Config>, node: NodeConfig, authkey: Arc<AuthKey>, not
     }
     tokio::spawn(shorten_memory(config.clone(), longest, remembered));
 
-    let status = Arc::new(Status::new(shared.clone(), authkey.clone()));
+    let operator = Operator::new(config.clone(), node.id, mailbox.clone(), wish_file);
+    tokio::spawn(operator.clone().keep(kept));
+    let status = Arc::new(Status::new(shared.clone(), authkey.clone(), operator));
     let handler: Handler = Arc::new(move |request| {
         let status = status.clone();
         Box::pin(async move { status.answer(request).await })

@@ -65,6 +65,7 @@ impl Slot {
 #[derive(Debug)]
 pub struct Orders {
     slots: BTreeMap<GroupId, watch::Sender<Slot>>,
+    hands_off: watch::Sender<bool>,
 }
 
 impl Orders {
@@ -80,7 +81,13 @@ impl Orders {
             slots.insert(group.id, writer);
             readers.push((group.id, reader));
         }
-        (Self { slots }, readers)
+        (Self { slots, hands_off: watch::Sender::new(false) }, readers)
+    }
+
+    /// Whether operators want hands off what runs, and every change of that.
+    #[must_use]
+    pub fn hands_off(&self) -> watch::Receiver<bool> {
+        self.hands_off.subscribe()
     }
 
     /// Writes an order of the core into its slot. Orders that are not about one group are not for here.
@@ -97,6 +104,7 @@ impl Orders {
             }),
             Action::Extend { group, until } => self.change(group, |slot| slot.tell(until)),
             Action::Announce { group } => self.change(group, |slot| slot.announcements += 1),
+            Action::HandsOff(off) => drop(self.hands_off.send_replace(off)),
             Action::CheckAlone { .. } => {}
         }
     }

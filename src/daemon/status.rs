@@ -8,13 +8,13 @@ use std::{
 
 use futures_util::future::join_all;
 
-use super::{cluster_thread::Look, executor::Shared};
+use super::{cluster_thread::Look, executor::Shared, operator::Operator};
 use crate::{
     cluster::{GroupView, Phase, Wait},
     control::client,
     model::{
         Activity, Assignment, ClusterReport, Driver, Group, GroupReport, MemberReport, NodeConfig, NodeId, NodeReport, QuorumReport,
-        Request, Resource, ResourceReport, Response, Spec, Time,
+        Request, Resource, ResourceReport, Response, Spec, Time, WishReport,
     },
     sys::clock,
 };
@@ -26,14 +26,15 @@ const PEER_DEADLINE: Duration = Duration::from_millis(700);
 pub struct Status {
     shared: Arc<Shared>,
     authkey: Arc<crate::config::AuthKey>,
+    operator: Arc<Operator>,
     started: i64,
 }
 
 impl Status {
     /// For a daemon that started now.
     #[must_use]
-    pub fn new(shared: Arc<Shared>, authkey: Arc<crate::config::AuthKey>) -> Self {
-        Self { shared, authkey, started: clock::wall_seconds() }
+    pub fn new(shared: Arc<Shared>, authkey: Arc<crate::config::AuthKey>, operator: Arc<Operator>) -> Self {
+        Self { shared, authkey, operator, started: clock::wall_seconds() }
     }
 
     /// The answer to one question.
@@ -49,6 +50,7 @@ impl Status {
                 Err(ended) => Response::Refused(ended.to_string()),
             },
             Request::PingNodes(nodes) => self.ping_nodes(&nodes).await,
+            Request::Command(command) => self.operator.command(command).await,
         }
     }
 
@@ -115,6 +117,17 @@ impl Status {
             },
             groups: groups.iter().map(|(group, view)| self.group_report(group, view, look.at)).collect(),
             resources,
+            wishes: look
+                .view
+                .wishes
+                .iter()
+                .map(|wish| WishReport {
+                    subject: wish.subject,
+                    wish: wish.wish,
+                    author: wish.author,
+                    seconds_left: wish.ends.map(|ends| ends.since(look.at).as_secs()),
+                })
+                .collect(),
             dropped: look
                 .dropped
                 .iter()
@@ -154,6 +167,7 @@ impl Status {
             (Phase::Stopping { why }, _) => format!("being stopped: {why}"),
             (Phase::Asking { .. }, _) => "asking the voters for the lease".to_owned(),
             (Phase::Down, Some(Wait::Ineligible)) => "this node runs nothing: inactive, in standby or leaving".to_owned(),
+            (Phase::Down, Some(Wait::Maintenance)) => "maintenance: nothing is started".to_owned(),
             (Phase::Down, Some(Wait::Unable)) | (Phase::Down, None) if view.unable => {
                 "it failed on this node, or its link is down: see the problem of its resources".to_owned()
             }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{BootId, Generation, GroupId, Message, NodeId, Time};
+use super::{BootId, Generation, GroupId, Message, NodeId, Record, Stamp, Subject, Time, Wish};
 
 /// Something that happened; given to the core with the time at which it is handled.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,6 +38,8 @@ pub enum Event {
     },
     /// An operator's or init system's wish.
     Order(Order),
+    /// Operators' wishes that were said on this node and are kept on its disk.
+    Wished(Vec<Record>),
     /// The answer to [`Action::CheckAlone`].
     Alone {
         /// What was looked at.
@@ -63,9 +65,9 @@ pub enum Outcome {
 pub enum Order {
     /// Stop what must be stopped, hand over, then report [`Output::Left`].
     Leave,
-    /// Run nothing (true), or take part again (false).
+    /// This node: run nothing (true), or take part again (false). As a wish said here, and told to the others.
     Standby(bool),
-    /// Let a group that rests as failed be tried again.
+    /// Let a group that rests as failed here be tried again.
     Cleanup(GroupId),
 }
 
@@ -83,6 +85,8 @@ pub enum Output {
     Act(Action),
     /// Something was decided; for the log and the events.
     Decided(Decision),
+    /// What operators want has changed: all of it, to be kept where it survives a reboot.
+    Keep(Vec<Record>),
     /// After [`Order::Leave`]: nothing is held any more; the daemon may exit.
     Left,
 }
@@ -127,6 +131,8 @@ pub enum Action {
         /// What to look at.
         checks: Checks,
     },
+    /// Leave what runs to the operator: no check, no repair; leases go on being kept (true). Or look after it again (false).
+    HandsOff(bool),
 }
 
 /// What must be found in order before a node of a pair goes on by itself.
@@ -145,8 +151,10 @@ pub enum StopReason {
     CleanSlate,
     /// The lease ran out.
     LeaseLost,
-    /// It goes to another node by plan.
+    /// It goes home.
     HandOver(NodeId),
+    /// It goes where the operator wants it.
+    Moved(NodeId),
     /// The daemon leaves.
     Leaving,
     /// The operator's standby.
@@ -230,6 +238,17 @@ pub enum Decision {
     KeepsAlone,
     /// Alone in a pair, after the three checks.
     CarriesOnAlone,
+    /// An operator's wish was said or heard of, or was met and is cleared.
+    Wished {
+        /// About what.
+        subject: Subject,
+        /// What.
+        wish: Wish,
+        /// Its age.
+        stamp: Stamp,
+    },
+    /// The time of an operator's wish is over.
+    Lapsed(Subject),
 }
 
 /// Why a candidate asks now.
@@ -237,6 +256,8 @@ pub enum Decision {
 pub enum AskReason {
     /// It is the home node.
     Home,
+    /// The operator wants it here.
+    Preferred,
     /// The owner named it.
     HandedOver {
         /// By whom.
@@ -263,6 +284,8 @@ pub enum Wake {
     Failback(GroupId),
     /// The checks before carrying on alone are due.
     AloneCheck,
+    /// An operator's wish ends.
+    WishEnd,
 }
 
 impl fmt::Display for StopReason {
@@ -271,6 +294,7 @@ impl fmt::Display for StopReason {
             Self::CleanSlate => "clean slate at start-up",
             Self::LeaseLost => "lease lost",
             Self::HandOver(_) => "handed over",
+            Self::Moved(_) => "moved by the operator",
             Self::Leaving => "this node is leaving",
             Self::Standby => "standby",
             Self::Failed => "it failed here",

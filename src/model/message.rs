@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{AssignmentId, Fingerprint, GroupId, NodeId, Tag, Version};
+use super::{AssignmentId, Fingerprint, GroupId, NodeId, Tag, Version, WishDigest, Wishes};
 
 /// One message. Several to the same node may share a datagram.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -18,6 +18,8 @@ pub enum Message {
     Want(Want),
     /// What a group consists of, for a voter whose configuration differs.
     Definition(Definition),
+    /// What operators want.
+    Wishes(Wishes),
 }
 
 /// Sent to every peer each `keep_alive_interval`, and at once when something changed.
@@ -35,6 +37,8 @@ pub struct Heartbeat {
     pub hears_you: bool,
     /// Its configuration.
     pub fingerprint: Fingerprint,
+    /// What operators want, as far as it knows; none from a version that knows of no such thing.
+    pub wishes: Option<WishDigest>,
 }
 
 /// What a node says of itself.

@@ -7,6 +7,7 @@ mod config;
 mod event;
 mod ids;
 mod message;
+mod operator;
 mod report;
 mod time;
 
@@ -17,7 +18,8 @@ pub use config::{
 pub use event::{Action, AskReason, Checks, Decision, Event, Order, Outcome, Output, StopReason, Wake};
 pub use ids::{Assignment, AssignmentId, BootId, Fingerprint, Generation, GroupId, Kind, NodeId, ResourceId, Tag, Version};
 pub use message::{Ack, Claims, Definition, Entry, Heartbeat, Message, NodeState, Refusal, RefusalReason, Stance, Want};
+pub use operator::{Command, Lasts, Obstacle, Outlook, Record, Stamp, Subject, Unacceptable, Wish, WishDigest, Wishes};
 pub use report::{
-    Activity, ClusterReport, GroupReport, MemberReport, NodeReport, Problem, QuorumReport, Request, ResourceReport, Response,
+    Activity, ClusterReport, GroupReport, MemberReport, NodeReport, Problem, QuorumReport, Request, ResourceReport, Response, WishReport,
 };
 pub use time::Time;

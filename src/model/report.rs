@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Fingerprint, GroupId, NodeId, ResourceId};
+use super::{Command, Fingerprint, GroupId, NodeId, ResourceId, Subject, Wish};
 
 /// A question to a daemon.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +17,19 @@ pub enum Request {
     Cluster,
     /// Ping these nodes from where you are (each with a deadline); empty for all.
     PingNodes(Vec<NodeId>),
+    /// An operator's command. Over the client socket only: the node tells the others.
+    Command(Command),
+}
+
+impl Request {
+    /// Changes something, rather than only asking.
+    #[must_use]
+    pub const fn is_command(&self) -> bool {
+        match self {
+            Self::Command(_) => true,
+            Self::Ping | Self::Node | Self::Cluster | Self::PingNodes(_) => false,
+        }
+    }
 }
 
 /// The answer.
@@ -30,6 +43,8 @@ pub enum Response {
     Cluster(ClusterReport),
     /// To [`Request::PingNodes`]: each node asked, with the round trip in microseconds when it answered.
     Pings(Vec<(NodeId, Option<u64>)>),
+    /// To [`Request::Command`]: what was accepted and what comes of it, in sentences.
+    Accepted(Vec<String>),
     /// The question could not be answered: a sentence for the operator.
     Refused(String),
 }
@@ -81,8 +96,24 @@ pub struct NodeReport {
     pub groups: Vec<GroupReport>,
     /// Every member of those groups.
     pub resources: Vec<ResourceReport>,
+    /// What operators want, as this node knows it.
+    #[serde(default)]
+    pub wishes: Vec<WishReport>,
     /// Datagrams dropped since start, by reason.
     pub dropped: Vec<(String, u64)>,
+}
+
+/// An operator's wish in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WishReport {
+    /// About what.
+    pub subject: Subject,
+    /// What.
+    pub wish: Wish,
+    /// Where it was said.
+    pub author: NodeId,
+    /// Its end, in seconds from now; none until it is taken back.
+    pub seconds_left: Option<u64>,
 }
 
 /// Majority, as one node sees it.

@@ -3,7 +3,8 @@
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::model::{
-    Ack, AssignmentId, Claims, Definition, Entry, Fingerprint, GroupId, Heartbeat, Message, NodeState, Refusal, Tag, Version, Want,
+    Ack, AssignmentId, Claims, Definition, Entry, Fingerprint, GroupId, Heartbeat, Message, NodeState, Record, Refusal, Tag, Version, Want,
+    WishDigest, Wishes,
 };
 
 /// Kind and length.
@@ -20,6 +21,7 @@ const KIND_CLAIMS: u8 = 17;
 const KIND_ACK: u8 = 18;
 const KIND_WANT: u8 = 19;
 const KIND_DEFINITION: u8 = 20;
+const KIND_WISHES: u8 = 21;
 
 /// A record that breaks the layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +44,7 @@ pub const fn kind_name(message: &Message) -> &'static str {
         Message::Ack(_) => "ack",
         Message::Want(_) => "want",
         Message::Definition(_) => "definition",
+        Message::Wishes(_) => "wishes",
     }
 }
 
@@ -50,13 +53,16 @@ pub fn put_message(message: &Message, out: &mut Vec<u8>) -> usize {
     let start = out.len();
     out.extend_from_slice(&[0; RECORD_HEADER]);
     let kind = match message {
-        Message::Heartbeat(Heartbeat { tag, version, entries, state, hears_you, fingerprint }) => {
+        Message::Heartbeat(Heartbeat { tag, version, entries, state, hears_you, fingerprint, wishes }) => {
             put(tag, out);
             put(version, out);
             put(entries, out);
             put(state, out);
             put(hears_you, out);
             put(fingerprint, out);
+            if let Some(wishes) = wishes {
+                put(wishes, out);
+            }
             KIND_HEARTBEAT
         }
         Message::Claims(Claims { version, first, total, entries }) => {
@@ -85,6 +91,10 @@ pub fn put_message(message: &Message, out: &mut Vec<u8>) -> usize {
             put(total, out);
             put(assignments, out);
             KIND_DEFINITION
+        }
+        Message::Wishes(Wishes { records }) => {
+            put(records, out);
+            KIND_WISHES
         }
     };
     let length = out.len() - start - RECORD_HEADER;
@@ -150,6 +160,7 @@ fn message(kind: u8, content: &[u8]) -> Result<Option<Message>, Malformed> {
             state: fields.take::<NodeState>()?,
             hears_you: fields.take()?,
             fingerprint: fields.take::<Fingerprint>()?,
+            wishes: fields.take_if_there::<WishDigest>()?,
         }),
         KIND_CLAIMS => Message::Claims(Claims {
             version: fields.take::<Version>()?,
@@ -172,6 +183,7 @@ fn message(kind: u8, content: &[u8]) -> Result<Option<Message>, Malformed> {
             total: fields.take()?,
             assignments: fields.list::<AssignmentId>()?,
         }),
+        KIND_WISHES => Message::Wishes(Wishes { records: fields.list::<Record>()? }),
         _ => return Ok(None),
     }))
 }
@@ -189,6 +201,11 @@ impl Fields<'_> {
         let (field, rest) = postcard::take_from_bytes(self.0).map_err(|_| Malformed)?;
         self.0 = rest;
         Ok(field)
+    }
+
+    /// A field that older versions do not write.
+    fn take_if_there<T: DeserializeOwned>(&mut self) -> Result<Option<T>, Malformed> {
+        if self.0.is_empty() { Ok(None) } else { self.take().map(Some) }
     }
 
     /// A list whose announced length is believed only as far as bytes are there for it.

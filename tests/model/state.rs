@@ -397,8 +397,8 @@ impl Turn {
                     self.relies(node, until)?;
                     self.change(node, |host| host.executor.until = until);
                 }
-                Output::Act(Action::Announce { .. }) | Output::Left => {}
                 Output::Act(Action::CheckAlone { .. }) => return Err(format!("node {node} of three wants to carry on alone")),
+                Output::Act(Action::Announce { .. } | Action::HandsOff(_)) | Output::Keep(_) | Output::Left => {}
                 Output::Decided(decision) => self.seen.lost |= matches!(decision, Decision::Lost { .. }),
             }
         }
@@ -457,7 +457,7 @@ impl Turn {
                 let until = bound_until(rules.clocks[node], rules.config.lease(), now);
                 Rc::make_mut(&mut self.state.truth).grants(node, to, life, ack.version.0, until, now)
             }
-            Message::Want(_) => Ok(()),
+            Message::Want(_) | Message::Wishes(_) => Ok(()),
             Message::Definition(_) => Err("nobody needs a definition here".to_owned()),
         }
     }

@@ -30,14 +30,18 @@ impl World {
         host.config = Arc::clone(&self.setup.configs[host.timing][host.layout]);
         host.paused = false;
         host.leaving = false;
-        host.standby = false;
         host.resumed = self.now;
         host.spins = 0;
         host.tag = Tag(0);
         // Without the disk a node can only assume its own configuration: safe while that is not shorter than before.
-        if std::mem::take(&mut host.disk_lost) && setup::longest(&host.config) >= host.granted {
+        let disk_lost = std::mem::take(&mut host.disk_lost);
+        if disk_lost && setup::longest(&host.config) >= host.granted {
             host.disk = Duration::ZERO;
         }
+        host.hands_off = false;
+        let kept = if disk_lost { Vec::new() } else { std::mem::take(&mut host.wishes) };
+        self.keeps(node, kept);
+        let host = &mut self.hosts[node];
         let start = Start { longest_lease: host.disk };
         let now = host.clock.local(self.now);
         let told = if self.sabotage == Sabotage::NoSilence { now.before(Duration::from_secs(1000)) } else { now };
@@ -49,9 +53,10 @@ impl World {
         if !resumes {
             host.sent_home.fill(0);
         }
-        let core = resumed.unwrap_or_else(|| Node::new(Arc::clone(&host.config), host.id, fresh, start, told));
+        let mut core = resumed.unwrap_or_else(|| Node::new(Arc::clone(&host.config), host.id, fresh, start, told));
         let boot = core.boot();
         host.boot = boot;
+        core.recall(&host.wishes, now);
         host.standby = core.view(now).standby;
         host.deadline = core.deadline().0;
         host.core = Some(core);
@@ -192,6 +197,7 @@ impl World {
                 Output::Send { to, message } => self.send(node, to, message),
                 Output::Act(action) => self.act(node, action),
                 Output::Decided(decision) => self.decided(node, &decision),
+                Output::Keep(records) => self.keeps(node, records),
                 Output::Left => left = true,
             }
         }

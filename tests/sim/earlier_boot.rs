@@ -60,6 +60,7 @@ impl Asker {
                     state: NodeState { eligible: true, left: false, quorate: true, standby: false },
                     hears_you: true,
                     fingerprint: setup.configs[0][0].fingerprint,
+                    wishes: None,
                 });
                 self.handle(Event::Received { from: *peer, boot: BootId(7), message });
             }

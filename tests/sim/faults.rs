@@ -58,6 +58,14 @@ pub enum Kind {
     Cleanup,
     /// The connections of one machine break, where it has any.
     Reset,
+    /// The operator's maintenance.
+    Maintenance,
+    /// The operator moves a group, for a while or for good.
+    Move,
+    /// The operator takes a move back.
+    Unmove,
+    /// The operator sends a group home.
+    Failback,
 }
 
 /// Kinds that befall any cluster.
@@ -65,7 +73,7 @@ const COMMON: usize = Kind::ALL.len() - 1;
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 24] = [
         Self::Loss,
         Self::Duplication,
         Self::Delay,
@@ -86,6 +94,10 @@ impl Kind {
         Self::Unfit,
         Self::Cleanup,
         Self::Reset,
+        Self::Maintenance,
+        Self::Move,
+        Self::Unmove,
+        Self::Failback,
     ];
 }
 
@@ -179,7 +191,7 @@ impl World {
         }
         self.log(|| format!("*** fault {number}: {kind:?} of n{node} for {:.3} s", length as f64 / 1e9));
         self.stats.faults[kind as usize] += 1;
-        if !matches!(kind, Kind::Leave | Kind::Standby) {
+        if !matches!(kind, Kind::Leave | Kind::Standby | Kind::Move | Kind::Unmove | Kind::Failback) {
             self.faults.changed = self.now;
         }
         self.faults.ongoing.push(Ongoing { number, kind, node, group });
@@ -248,13 +260,6 @@ impl World {
             }
             Kind::Reset => self.network.reset(node, self.now),
             Kind::SlowDrivers | Kind::FailingStarts => {}
-            Kind::Standby => {
-                if !runs || self.hosts[node].standby {
-                    return false;
-                }
-                self.hosts[node].standby = true;
-                self.tell(node, Event::Order(Order::Standby(true)));
-            }
             Kind::Leave => {
                 if !runs {
                     return false;
@@ -285,9 +290,8 @@ impl World {
                 let id = self.setup.groups[group].id;
                 self.tell(node, Event::Fitness { group: id, able: false });
             }
-            Kind::Cleanup => {
-                let id = self.setup.groups[group].id;
-                self.tell(node, Event::Order(Order::Cleanup(id)));
+            Kind::Standby | Kind::Cleanup | Kind::Maintenance | Kind::Move | Kind::Unmove | Kind::Failback => {
+                return self.commands(kind, node, group);
             }
         }
         true
@@ -329,12 +333,7 @@ impl World {
                 }
             }
             Kind::Pause => self.resume(node),
-            Kind::Standby => {
-                if self.hosts[node].standby {
-                    self.hosts[node].standby = false;
-                    self.tell(node, Event::Order(Order::Standby(false)));
-                }
-            }
+            Kind::Standby | Kind::Maintenance => self.takes_back(fault.kind, node),
             Kind::Unfit => {
                 if self.hosts[node].unfit >> fault.group & 1 == 1 {
                     self.hosts[node].unfit &= !(1 << fault.group);
@@ -342,7 +341,14 @@ impl World {
                     self.tell(node, Event::Fitness { group: id, able: true });
                 }
             }
-            Kind::SlowDrivers | Kind::FailingStarts | Kind::Leave | Kind::Cleanup | Kind::Reset => {}
+            Kind::SlowDrivers
+            | Kind::FailingStarts
+            | Kind::Leave
+            | Kind::Cleanup
+            | Kind::Move
+            | Kind::Unmove
+            | Kind::Failback
+            | Kind::Reset => {}
         }
         if self.schedule.is_single() && self.faults.ongoing.is_empty() {
             self.clean_up_failures();

@@ -8,6 +8,7 @@ mod earlier_boot;
 mod executor;
 mod faults;
 mod network;
+mod operator;
 mod post;
 mod queue;
 mod schedule;

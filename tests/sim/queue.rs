@@ -29,6 +29,8 @@ pub enum What {
     Undo { fault: u32 },
     /// A take-over must have happened by now.
     MustBeTaken { probe: u32 },
+    /// The operator ends standby and maintenance.
+    TidyUp { cycle: u32 },
     /// The next part of the schedule.
     Phase,
 }

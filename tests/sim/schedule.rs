@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
-use drcm::model::{Event, Failback, Order};
+use drcm::model::{Event, Order};
 use rand::Rng;
 
 use super::{
     clock::{Instant, MILLISECOND, SECOND, span},
+    operator::Place,
     queue::What,
     setup,
     world::{Sabotage, World},
@@ -43,6 +44,8 @@ pub struct Schedule {
     rest_began: Instant,
     /// Groups that home may still be waiting for, since it did not stay well before: by bit.
     pub restless: u32,
+    /// Groups that an operator wanted elsewhere for some time only: by bit.
+    pub timed: u32,
     /// Assignments that have been active since the healing, by bit.
     pub ran: u32,
 }
@@ -50,7 +53,7 @@ pub struct Schedule {
 impl Schedule {
     /// The schedule of a run.
     pub fn new(layouts: usize) -> Self {
-        Self { phase: Phase::Settling, cycle: 0, layout: 0, layouts, timers: Vec::new(), rest_began: 0, restless: 0, ran: 0 }
+        Self { phase: Phase::Settling, cycle: 0, layout: 0, layouts, timers: Vec::new(), rest_began: 0, restless: 0, timed: 0, ran: 0 }
     }
 
     /// Nothing may move.
@@ -71,6 +74,11 @@ impl Schedule {
     /// Number of the round of faults.
     pub fn cycle(&self) -> u32 {
         self.cycle
+    }
+
+    /// The layout in force.
+    pub fn layout(&self) -> usize {
+        self.layout
     }
 
     /// Number of layouts of the configuration.
@@ -209,10 +217,6 @@ impl World {
                 }
                 self.start_daemon(node);
             }
-            if self.hosts[node].standby {
-                self.hosts[node].standby = false;
-                self.tell(node, Event::Order(Order::Standby(false)));
-            }
             for group in 0..self.setup.groups.len() {
                 let id = self.setup.groups[group].id;
                 if self.hosts[node].unfit >> group & 1 == 1 {
@@ -230,7 +234,9 @@ impl World {
         for assignment in (0..self.setup.assignments).filter(|assignment| self.checker.active(*assignment) != 0) {
             self.schedule.ran |= 1 << assignment;
         }
-        self.enter(Phase::Settling, self.bound_to_run());
+        self.schedule.timed = 0;
+        self.will_tidy_up();
+        self.enter(Phase::Settling, self.bound_to_agree() + self.bound_to_run());
     }
 
     /// The candidates of a group that may run it.
@@ -251,8 +257,8 @@ impl World {
     }
 
     fn all_must_be_home(&mut self) {
-        self.schedule.restless = 0;
-        let auto = self.setup.configs[0][0].server.failback == Failback::Auto;
+        self.schedule.restless = self.schedule.timed;
+        self.all_must_agree();
         for group in 0..self.setup.groups.len() {
             let facts = &self.setup.groups[group];
             let (members, leased) = (facts.members, facts.leased);
@@ -265,12 +271,11 @@ impl World {
                     self.fail(format!("assignment {assignment} is active on {owners} nodes although no fault is in force"));
                 }
             }
-            let home = self.setup.groups[group].candidates[self.schedule.layout].first().copied();
-            let Some(home) = home.filter(|home| auto && self.hosts[*home].config.nodes[*home].active) else { continue };
+            let Place::On(home) = self.place(group, &self.able_candidates(group)) else { continue };
             let owner = self.checker.owner(group);
             if let Some(owner) = owner.filter(|owner| *owner != home) {
                 if self.hosts[owner].sent_home[group] == 0 {
-                    self.fail(format!("group {group} is on node {owner} and has not gone home to node {home}"));
+                    self.fail(format!("group {group} is on node {owner} and has not gone to node {home}, where it belongs"));
                 }
                 self.schedule.restless |= 1 << group;
             }

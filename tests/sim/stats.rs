@@ -227,6 +227,7 @@ impl World {
                 && group.candidates[layout].iter().any(|other| {
                     let host = &self.hosts[*other];
                     *other != node
+                        && !host.hands_off
                         && self.runs(*other)
                         && host.layout == layout
                         && !host.standby

@@ -48,7 +48,9 @@ impl World {
                 };
                 format!("n{node} [{now:?}] {word} {group} ({})", generation.0)
             }
-            Event::Timer | Event::Fitness { .. } | Event::Order(_) | Event::Alone { .. } => format!("n{node} [{now:?}] {event:?}"),
+            Event::Timer | Event::Fitness { .. } | Event::Order(_) | Event::Wished(_) | Event::Alone { .. } => {
+                format!("n{node} [{now:?}] {event:?}")
+            }
         }
     }
 }
@@ -78,5 +80,6 @@ pub fn brief(message: &Message) -> String {
         }
         Message::Want(want) => format!("wants list {}", want.version.0),
         Message::Definition(definition) => format!("{definition:?}"),
+        Message::Wishes(wishes) => format!("{wishes:?}"),
     }
 }

@@ -27,7 +27,7 @@ impl World {
                 Some(boot) => self.checker.ack(node, receiver, boot, ack, &host.clock, self.now),
                 None => Err(format!("node {node} answers node {receiver}, which it has not heard")),
             },
-            Message::Want(_) | Message::Definition(_) => Ok(()),
+            Message::Want(_) | Message::Definition(_) | Message::Wishes(_) => Ok(()),
         };
         self.hold(checked);
         self.outgoing[receiver].push(message);

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use drcm::{
     cluster::Node,
-    model::{Action, BootId, Checks, Config, Decision, Event, Generation, GroupId, Message, NodeId, StopReason, Tag, Time},
+    model::{Action, BootId, Checks, Config, Decision, Event, Generation, GroupId, Message, NodeId, Record, StopReason, Tag, Time},
 };
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -123,6 +123,12 @@ pub struct Host {
     pub moving: u32,
     /// What a stopped process will be told.
     pub waiting: Vec<Event>,
+    /// What operators want, as kept on disk.
+    pub wishes: Vec<Record>,
+    /// Operators want hands off, as the executor was told.
+    pub hands_off: bool,
+    /// By group: whether and when another node let go in favour of this one.
+    pub handed: Vec<(bool, Instant)>,
 }
 
 /// One run.
@@ -212,6 +218,9 @@ impl World {
                 sent_home: vec![0; setup.groups.len()],
                 moving: 0,
                 waiting: Vec::new(),
+                wishes: Vec::new(),
+                hands_off: false,
+                handed: vec![(false, 0); setup.groups.len()],
             })
             .collect();
         let mut world = Self {
@@ -294,6 +303,7 @@ impl World {
             What::Fault { cycle } => self.next_fault(cycle),
             What::Undo { fault } => self.undo(fault),
             What::MustBeTaken { probe } => self.must_be_taken(probe),
+            What::TidyUp { cycle } => self.tidies_up(cycle),
             What::Phase => self.next_phase(),
         }
     }
@@ -328,8 +338,13 @@ impl World {
         self.log(|| format!("n{node} decides {decision:?}"));
         match decision {
             Decision::Acquired { .. } => self.stats.acquisitions += 1,
+            Decision::Released { group, next: Some(next) } => {
+                if let Some(group) = self.checker.group(*group) {
+                    self.hands_over(group, *next);
+                }
+            }
             Decision::Lost { .. }
-            | Decision::Released { .. }
+            | Decision::Released { next: None, .. }
             | Decision::PeerUp(_)
             | Decision::PeerDown { .. }
             | Decision::PeerLeft(_)
@@ -340,6 +355,8 @@ impl World {
             | Decision::Running { .. }
             | Decision::Unable { .. }
             | Decision::KeepsAlone
+            | Decision::Wished { .. }
+            | Decision::Lapsed(_)
             | Decision::CarriesOnAlone => {}
         }
     }
@@ -349,14 +366,20 @@ impl World {
         match action {
             Action::Start { group, generation, until, adopt } => {
                 let Some(group) = self.ordered(node, group, Some(generation)) else { return };
+                if self.hosts[node].hands_off && !adopt {
+                    self.begins_in_maintenance(node, group);
+                }
                 self.starts(node, group, generation, until, adopt);
             }
             Action::Stop { group, generation, why } => {
                 let Some(group) = self.ordered(node, group, Some(generation)) else { return };
+                if self.hosts[node].hands_off {
+                    self.ends_in_maintenance(node, group, why);
+                }
                 let host = &mut self.hosts[node];
                 host.moving &= !(1 << group);
                 match why {
-                    StopReason::HandOver(_) => {
+                    StopReason::HandOver(_) | StopReason::Moved(_) => {
                         host.sent_home[group] += 1;
                         host.moving |= 1 << group;
                     }
@@ -374,6 +397,7 @@ impl World {
                 self.extends(node, group, until);
             }
             Action::Announce { .. } => {}
+            Action::HandsOff(off) => self.hosts[node].hands_off = off,
             Action::CheckAlone { checks } => {
                 let after = match checks {
                     // The link is looked at in no time; only a gateway that is gone is waited for.

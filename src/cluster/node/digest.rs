@@ -27,6 +27,8 @@ impl Hash for Node {
             ask_now,
             next_heartbeat,
             silent_until,
+            wishes,
+            hands_off,
             standby,
             leaving,
             goodbyes,
@@ -39,6 +41,7 @@ impl Hash for Node {
         } = self;
         (me, boot, members, voter, tenures, learning).hash(state);
         (tag, asked, version, list, list_changed, ask_now, next_heartbeat).hash(state);
+        (wishes, hands_off).hash(state);
         (silent_until, standby, leaving, goodbyes, known_quorate, alone, began, resumed, review).hash(state);
     }
 }

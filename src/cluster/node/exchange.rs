@@ -42,6 +42,7 @@ impl Node {
                 }
             }
             Message::Definition(definition) => self.learn_definition(&definition),
+            Message::Wishes(wishes) => self.learn_wishes(&wishes, now),
         }
     }
 
@@ -53,6 +54,7 @@ impl Node {
                 let to = self.members[position].node;
                 self.send(to, Message::Want(Want { version: heartbeat.version }));
                 self.note_fingerprint(position, heartbeat);
+                self.compare_wishes(to, heartbeat.wishes, now);
                 return;
             }
             Hearing::Renews => {}
@@ -61,6 +63,7 @@ impl Node {
             self.list_learned(position, now);
         }
         self.note_fingerprint(position, heartbeat);
+        self.compare_wishes(self.members[position].node, heartbeat.wishes, now);
         let member = &self.members[position];
         if let (Some(voter), Some(boot)) = (&mut self.voter, member.boot())
             && member.list().iter().any(|entry| matches!(entry.stance, Stance::Claims { .. }))
@@ -275,6 +278,7 @@ impl Node {
             state: self.state(now),
             hears_you,
             fingerprint: self.config.fingerprint,
+            wishes: Some(self.wishes.digest()),
         };
         self.send(to, Message::Heartbeat(heartbeat));
     }
@@ -302,7 +306,7 @@ impl Node {
         }
     }
 
-    fn send(&mut self, to: NodeId, message: Message) {
+    pub(super) fn send(&mut self, to: NodeId, message: Message) {
         self.out.push(Output::Send { to, message });
     }
 }

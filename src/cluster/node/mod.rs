@@ -3,6 +3,7 @@
 mod alone;
 mod digest;
 mod exchange;
+mod operator;
 mod ownership;
 mod pace;
 
@@ -18,12 +19,14 @@ use super::{
     member::Member,
     memory::{Memory, Stale},
     tenure::{Tenure, drift_margin},
-    view::{GroupView, View},
+    view::{GroupView, View, WishView},
     voter::Voter,
+    wishes::WishMap,
 };
 use crate::model::{
     Action, AssignmentId, BootId, Config, Decision, Entry, Event, GroupId, NodeId, NodeState, Order, Output, Pace, Tag, Time, Version, Wake,
 };
+pub use operator::Draft;
 
 /// What a node remembers from before its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,6 +61,9 @@ pub struct Node {
     next_heartbeat: Time,
 
     silent_until: Time,
+    /// What operators want; and what of it concerns this node.
+    wishes: WishMap,
+    hands_off: bool,
     standby: bool,
     leaving: bool,
     /// How often goodbye has been said.
@@ -120,6 +126,8 @@ impl Node {
             ask_now: false,
             next_heartbeat: now,
             silent_until,
+            wishes: WishMap::default(),
+            hands_off: false,
             standby: false,
             leaving: false,
             goodbyes: 0,
@@ -153,12 +161,15 @@ impl Node {
         // The list is published anew: what was only asked for is given back.
         node.version = memory.version;
         node.list_changed = true;
-        node.standby = memory.standby;
+        node.wishes = memory.wishes;
         node.alone.recall(memory.standing);
         for recalled in memory.tenures {
             if let Some(tenure) = node.tenures.iter_mut().find(|tenure| tenure.group == recalled.group) {
                 *tenure = recalled.recalled();
             }
+        }
+        for (subject, _) in node.wishes.all_live().collect::<Vec<_>>() {
+            node.obey(subject, now);
         }
         node.resumed = true;
         Ok(node)
@@ -174,7 +185,7 @@ impl Node {
             tag: self.tag,
             version: self.version,
             silent_until: self.silent_until,
-            standby: self.standby,
+            wishes: self.wishes.clone(),
             standing: self.alone.standing(),
             promises: self.voter.as_ref().map(|voter| voter.promises(|group| self.config.group(group).is_some())),
             tenures: self.tenures.clone(),
@@ -186,12 +197,14 @@ impl Node {
         // First of all, whatever the event: a lease that ran out while we slept must not be acted upon.
         self.expire(now);
         self.begin(now);
+        self.look_at_wishes(now);
         match event {
             Event::Timer => {}
             Event::Received { from, boot, message } => self.receive(from, boot, message, now),
             Event::Done { group, generation, outcome } => self.done(group, generation, outcome, now),
             Event::Fitness { group, able } => self.fitness(group, able),
-            Event::Order(order) => self.order(order),
+            Event::Order(order) => self.order(order, now),
+            Event::Wished(records) => self.wished(&records, now),
             Event::Alone { checks, clear } => self.alone_answer(checks, clear, now),
         }
         self.watch_members(now);
@@ -229,6 +242,12 @@ impl Node {
             silent: self.voter.is_some() && now < self.silent_until,
             eligible: self.eligible(),
             standby: self.standby,
+            hands_off: self.hands_off,
+            wishes: self
+                .wishes
+                .all_live()
+                .map(|(subject, live)| WishView { subject, wish: live.wish, author: live.stamp.author, ends: live.ends })
+                .collect(),
             alone: self.alone.is_alone(),
             alive: self.members.iter().filter(|member| self.is_alive(member, now)).map(|member| member.node).collect(),
             mismatched: self
@@ -323,16 +342,11 @@ impl Node {
         self.tenures.iter().all(|tenure| tenure.phase == super::tenure::Phase::Down && tenure.claim.is_none())
     }
 
-    fn order(&mut self, order: Order) {
+    fn order(&mut self, order: Order, now: Time) {
         match order {
             Order::Leave => self.leaving = true,
-            Order::Standby(standby) => self.standby = standby,
-            Order::Cleanup(group) => {
-                if let Some(tenure) = self.tenures.iter_mut().find(|tenure| tenure.group == group) {
-                    tenure.unable = false;
-                    self.list_changed = true;
-                }
-            }
+            Order::Standby(on) => self.stand_by(on, now),
+            Order::Cleanup(group) => self.clean_up(group),
         }
         // What peers are told of us has changed: do not let them wait for the next heartbeat.
         self.ask_now = true;

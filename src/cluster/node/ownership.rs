@@ -12,8 +12,8 @@ use super::{
     exchange::claims,
 };
 use crate::model::{
-    Action, AskReason, Decision, Failback, Generation, GroupId, NoQuorum, NodeId, Outcome, Output, RefusalReason, Stance, StopReason,
-    Takeover, Time, Wake,
+    Action, AskReason, Decision, Generation, GroupId, NoQuorum, NodeId, Outcome, Output, RefusalReason, Stance, StopReason, Takeover, Time,
+    Wake,
 };
 
 /// A group that comes back from home within this many failback delays has not stayed well there.
@@ -30,6 +30,9 @@ impl Node {
             return;
         }
         self.next_heartbeat = now;
+        if self.hands_off {
+            self.out.push(Output::Act(Action::HandsOff(true)));
+        }
         for position in 0..self.tenures.len() {
             if self.resumed {
                 self.go_on(position);
@@ -109,7 +112,9 @@ impl Node {
             }
             (Outcome::Stopped, Phase::Stopping { why }) => {
                 let next = match why {
-                    StopReason::HandOver(next) => Some(next),
+                    StopReason::HandOver(next) | StopReason::Moved(next) => Some(next),
+                    // Nobody is to start anything now.
+                    StopReason::Leaving if self.hands_off => None,
                     StopReason::Leaving | StopReason::Standby => self.heir(position, now),
                     StopReason::CleanSlate | StopReason::LeaseLost | StopReason::Failed | StopReason::PairHealed => None,
                 };
@@ -132,6 +137,7 @@ impl Node {
     fn give_back(&mut self, position: usize, handing: Option<(NodeId, Time)>) {
         let tenure = &mut self.tenures[position];
         tenure.phase = Phase::Down;
+        tenure.prompt = false;
         tenure.handing = handing;
         tenure.handed_by = None;
         tenure.free_since = None;
@@ -150,9 +156,6 @@ impl Node {
         self.list_changed = true;
         if !able {
             self.out.push(Output::Decided(Decision::Unable { group }));
-            if self.tenures[position].is_active() {
-                self.stop(position, StopReason::Failed);
-            }
         }
     }
 
@@ -173,6 +176,9 @@ impl Node {
                 self.look_again(dies, Wake::PeerSilence(self.members[at].node), now);
             }
         }
+        if let Some(at) = self.wishes.next_end() {
+            self.look_again(at, Wake::WishEnd, now);
+        }
         if let Some(at) = self.alone_check_at(now) {
             self.look_again(at, Wake::AloneCheck, now);
         }
@@ -187,13 +193,18 @@ impl Node {
     fn review_unleased(&mut self, position: usize, _now: Time) {
         let eligible = self.eligible();
         let tenure = &self.tenures[position];
-        if tenure.phase == Phase::Down && eligible && !tenure.unable {
+        if self.hands_off && !self.leaving {
+            return;
+        }
+        if tenure.is_active() && tenure.unable {
+            self.stop(position, StopReason::Failed);
+        } else if tenure.phase == Phase::Down && eligible && !tenure.unable {
             let generation = self.order_generation(position);
             let tenure = &mut self.tenures[position];
             tenure.phase = Phase::Starting;
             self.out.push(Output::Act(Action::Start { group: tenure.group, generation, until: None, adopt: false }));
         } else if tenure.is_active() && !eligible {
-            self.stop(position, self.ineligible_reason());
+            self.stop(position, if self.leaving { StopReason::Leaving } else { StopReason::Standby });
         }
     }
 
@@ -232,14 +243,16 @@ impl Node {
             unable: tenure.unable,
             quorate: self.quorate(now),
             silent_until: self.silent_until(),
-            rank: tenure.rank,
+            hands_off: !self.may_begin(tenure),
+            rank: tenure.standing,
+            preferred: tenure.preferred == Some(self.me),
             claimed_by: self.claimed_by(tenure.group, now),
             granted_to: self.voter.as_ref().and_then(|voter| voter.obstacle(self.me, self.boot, tenure.group, now)),
             retry_at: tenure.retry_at,
             handed_by: tenure.handed_by.map(|(by, _)| by),
             better: self.better(tenure, now),
             free_since: tenure.free_since.unwrap_or(now).max(self.silent_until),
-            patience: self.patience(tenure.group, tenure.rank),
+            patience: self.patience(tenure),
         }
     }
 
@@ -255,17 +268,16 @@ impl Node {
 
     /// A well node that would start the group if it were given it. One that still claims what runs here lost it and has not
     /// got it down: it would hold the lease and never start.
-    fn could_take(&self, member: &Member, group: GroupId, now: Time) -> bool {
+    pub(super) fn could_take(&self, member: &Member, group: GroupId, now: Time) -> bool {
         self.is_well(member, group, now) && !claims(member, group)
     }
 
     /// The first candidate before this node that could run the group.
     fn better(&self, tenure: &Tenure, now: Time) -> Option<NodeId> {
-        let group = self.config.group(tenure.group)?;
         // When all start together, a better one may end its silence a little later than this node.
-        let starting = now < self.silent_until() + self.patience(tenure.group, tenure.rank) * tenure.rank;
-        let before = group.candidates.iter().take(tenure.rank as usize);
-        before.copied().find(|node| {
+        let starting = now < self.silent_until() + self.patience(tenure) * tenure.standing;
+        let mut before = self.candidates(tenure).take(tenure.standing as usize);
+        before.find(|node| {
             self.member(*node).is_some_and(|member| {
                 let starts_too = starting && self.is_alive(member, now) && member.state().eligible;
                 self.is_well(member, tenure.group, now) || (starts_too && !declares_unable(member, tenure.group))
@@ -275,15 +287,15 @@ impl Node {
 
     /// The first other candidate that could run the group.
     fn heir(&self, position: usize, now: Time) -> Option<NodeId> {
-        let id = self.tenures[position].group;
-        let group = self.config.group(id)?;
-        group.candidates.iter().copied().find(|node| self.member(*node).is_some_and(|member| self.could_take(member, id, now)))
+        let tenure = &self.tenures[position];
+        let id = tenure.group;
+        self.candidates(tenure).find(|node| self.member(*node).is_some_and(|member| self.could_take(member, id, now)))
     }
 
     fn review_down(&mut self, position: usize, now: Time) {
         let facts = self.facts(&self.tenures[position], now);
         let tenure = &mut self.tenures[position];
-        if facts.claimed_by.is_some() || facts.granted_to.is_some() {
+        if facts.claimed_by.is_some() || facts.granted_to.is_some() || facts.hands_off {
             tenure.free_since = None;
             tenure.attempts = 0;
         } else {
@@ -297,7 +309,7 @@ impl Node {
                 let group = self.tenures[position].group;
                 self.look_again(at, Wake::Ask(group), now);
             }
-            Err(Wait::Ineligible | Wait::Unable | Wait::NoQuorum | Wait::OwnedBy(_)) => {}
+            Err(Wait::Ineligible | Wait::Maintenance | Wait::Unable | Wait::NoQuorum | Wait::OwnedBy(_)) => {}
         }
     }
 
@@ -323,7 +335,8 @@ impl Node {
 
     fn review_asking(&mut self, position: usize, since: Time, now: Time) {
         let needed = self.needed_to_take();
-        let (group, eligible, quorate) = (self.tenures[position].group, self.eligible(), self.quorate(now));
+        let eligible = self.eligible() && self.may_begin(&self.tenures[position]);
+        let (group, quorate) = (self.tenures[position].group, self.quorate(now));
         let Some(claim) = &self.tenures[position].claim else { return };
         if claim.until(needed).is_some_and(|until| until.before(self.stop_lead()) > now) {
             // Taken up at the end of this turn, unless this node may no longer run it.
@@ -405,17 +418,11 @@ impl Node {
     }
 
     fn review_active(&mut self, position: usize, now: Time) {
-        if !self.eligible() {
-            self.stop(position, self.ineligible_reason());
-            return;
-        }
-        if self.must_yield(position, now) {
-            self.stop(position, Self::YIELDS);
-            return;
-        }
-        if let Some(home) = self.goes_home(position, now) {
-            self.tenures[position].sent_home_at = Some(now);
-            self.stop(position, StopReason::HandOver(home));
+        if let Some(why) = self.must_stop(position, now) {
+            if matches!(why, StopReason::HandOver(_) | StopReason::Moved(_)) {
+                self.tenures[position].sent_home_at = Some(now);
+            }
+            self.stop(position, why);
             return;
         }
         let needed = self.needed_to_keep();
@@ -436,26 +443,43 @@ impl Node {
         self.look_again(until.before(self.stop_lead()), Wake::LeaseEnd(group), now);
     }
 
-    /// The home node, when the group runs here in its stead and it has been well for long enough.
+    /// Why a group that is up here, or on its way up, must be stopped although its lease lasts.
+    fn must_stop(&mut self, position: usize, now: Time) -> Option<StopReason> {
+        if self.leaving {
+            return Some(StopReason::Leaving);
+        }
+        if self.must_yield(position, now) {
+            return Some(Self::YIELDS);
+        }
+        if self.hands_off {
+            return None;
+        }
+        if !self.eligible() {
+            return Some(StopReason::Standby);
+        }
+        if self.tenures[position].unable {
+            return Some(StopReason::Failed);
+        }
+        let node = self.goes_home(position, now)?;
+        let by_wish = self.tenures[position].preferred.is_some();
+        Some(if by_wish { StopReason::Moved(node) } else { StopReason::HandOver(node) })
+    }
+
+    /// The home node, or the one that an operator wants it on, when it has been well for long enough.
     fn goes_home(&mut self, position: usize, now: Time) -> Option<NodeId> {
         let tenure = &self.tenures[position];
-        if tenure.phase != Phase::Running || tenure.rank == 0 || self.config.server.failback == Failback::Manual {
+        if tenure.phase != Phase::Running || tenure.standing == 0 {
             return None;
         }
         let (group, failed) = (tenure.group, tenure.homecomings_failed);
-        let home = self.config.group(group)?.home;
-        let member = self.member(home)?;
+        let member = self.belongs(tenure)?;
         let since = member.well_since.filter(|_| self.could_take(member, group, now))?;
         let due = since + self.config.server.failback_delay * 2_u32.pow(failed);
-        if due <= now {
-            return Some(home);
+        if due <= now || tenure.prompt {
+            return Some(member.node);
         }
         self.look_again(due, Wake::Failback(group), now);
         None
-    }
-
-    fn ineligible_reason(&self) -> StopReason {
-        if self.leaving { StopReason::Leaving } else { StopReason::Standby }
     }
 
     /// Starts what a majority has granted: the last step of a turn, after our own vote was cast.
@@ -463,7 +487,8 @@ impl Node {
         let needed = self.needed_to_take();
         for position in 0..self.tenures.len() {
             let tenure = &self.tenures[position];
-            if !matches!(tenure.phase, Phase::Asking { .. }) || !self.eligible() || self.must_yield(position, now) {
+            let may = self.eligible() && self.may_begin(tenure);
+            if !matches!(tenure.phase, Phase::Asking { .. }) || !may || self.must_yield(position, now) {
                 continue;
             }
             let Some(until) = tenure.claim.as_ref().and_then(|claim| claim.until(needed)) else { continue };

@@ -16,11 +16,11 @@ use std::time::Duration;
 use super::{
     super::{
         member::{Between, Member},
-        tenure::drift_margin,
+        tenure::{Tenure, drift_margin},
     },
     Node,
 };
-use crate::model::{Config, GroupId, NodeConfig, NodeId, Takeover, Time};
+use crate::model::{Config, NodeConfig, NodeId, Takeover, Time};
 
 /// Heartbeats to a voter per lease that it is to renew, at the least.
 const RENEWALS_PER_LEASE: u32 = 5;
@@ -55,9 +55,11 @@ impl Node {
     }
 
     /// How long a better candidate may leave a group free, per rank: even the slowest of them must have had its chance.
-    pub(super) fn patience(&self, group: GroupId, rank: u32) -> Duration {
-        let better = self.config.group(group).filter(|_| !self.alike).map(|group| group.candidates.iter().take(rank as usize));
-        let slowest = better.into_iter().flatten().map(|node| self.silence(*node)).max();
+    pub(super) fn patience(&self, tenure: &Tenure) -> Duration {
+        if self.alike {
+            return self.lease() / 2;
+        }
+        let slowest = self.candidates(tenure).take(tenure.standing as usize).map(|node| self.silence(node)).max();
         slowest.unwrap_or(self.lease()).max(self.lease()) / 2
     }
 

@@ -15,7 +15,7 @@ use tokio::{
     task, time,
 };
 
-use super::{ANSWER_DEADLINE, QUESTION_DEADLINE, answer, serve_clients};
+use super::{ANSWER_DEADLINE, QUESTION_DEADLINE, Rights, answer, serve_clients};
 use crate::{
     control::{
         ControlError, Handler,
@@ -87,7 +87,8 @@ async fn converse(mut stream: UnixStream, access: &Access, handler: &Handler) {
         Err(FrameError::Io(_)) => return,
         Err(FrameError::TooLong { bytes }) => refuse(format!("a question of {bytes} bytes is longer than the {MAX_QUESTION} allowed")),
         Ok(question) => match access.admits(&stream).await {
-            true => answer(handler, &question).await,
+            // Whoever may ask here is one of those who may steer the cluster.
+            true => answer(handler, &question, Rights::Command).await,
             false => refuse(access.denial()),
         },
     };
@@ -131,7 +132,7 @@ impl Access {
 
     fn denial(&self) -> String {
         format!(
-            "permission denied: only root, the user {} and members of the group {} may ask the daemon; run this as one of them",
+            "permission denied: only root, the user {} and members of the group {} may ask the daemon or give it commands; run this as one of them",
             self.user_name, self.group_name
         )
     }

@@ -1,0 +1,194 @@
+//! Commands that change something: said to the daemon of this machine, which tells the other nodes.
+
+use std::{fmt::Write, time::Duration};
+
+use super::{
+    CliError, Exit,
+    client::Client,
+    output::{print, printable},
+    select,
+};
+use crate::{
+    control::blocking,
+    model::{self, ClusterReport, Config, Request, Response, Subject, Wish, WishReport},
+};
+
+/// Longest wait: an answer means that the command is on disk, which may be slow.
+const PATIENCE: Duration = Duration::from_secs(6);
+
+/// A command as an operator wrote it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// `standby NODE`, `online NODE`
+    Standby {
+        /// The node.
+        node: String,
+        /// Standby rather than online.
+        on: bool,
+    },
+    /// `maintenance on|off`
+    Maintenance {
+        /// On rather than off.
+        on: bool,
+    },
+    /// `move GROUP NODE [--for SPAN]`
+    Move {
+        /// The group, or a nickname in it.
+        group: String,
+        /// The node.
+        node: String,
+        /// How long.
+        span: Option<Duration>,
+    },
+    /// `unmove GROUP`
+    Unmove {
+        /// The group, or a nickname in it.
+        group: String,
+    },
+    /// `failback GROUP`
+    Failback {
+        /// The group, or a nickname in it.
+        group: String,
+    },
+    /// `cleanup [GROUP] [NODE]`
+    Cleanup {
+        /// The group, or a nickname in it; or, alone, a node.
+        group: Option<String>,
+        /// The node.
+        node: Option<String>,
+    },
+}
+
+/// Gives the command and prints what the daemon says will come of it.
+///
+/// # Errors
+/// A name that the configuration does not have, a daemon that does not answer, or its refusal.
+pub fn run(client: &Client, operation: &Operation) -> Result<Exit, CliError> {
+    let command = understand(client, operation)?;
+    match blocking::ask_local(&client.config().server.run_dir, &Request::Command(command), PATIENCE) {
+        Ok(Response::Accepted(sentences)) => {
+            let lines: String = sentences.iter().map(|sentence| printable(sentence) + "\n").collect();
+            print(&lines).map(|()| Exit::Good)
+        }
+        Ok(Response::Refused(why)) => Err(CliError::NotDone { why }),
+        Ok(Response::Pong | Response::Node(_) | Response::Cluster(_) | Response::Pings(_)) => Err(CliError::NotDone {
+            why: "the daemon answered another question: run the drcm and drcm_server of the same version".to_owned(),
+        }),
+        Err(error) => Err(CliError::NotDone {
+            why: format!(
+                "{error}; a command is taken by the daemon of this machine, so give it on a node where one runs: it tells the others"
+            ),
+        }),
+    }
+}
+
+/// Names to identities.
+fn understand(client: &Client, operation: &Operation) -> Result<model::Command, CliError> {
+    let node = |wanted: &str| client.node(wanted).map(|node| node.id);
+    let group = |wanted: &str| select::group(client.config(), client.file(), wanted).map(|group| group.id);
+    Ok(match operation {
+        Operation::Standby { node: wanted, on } => model::Command::Standby { node: node(wanted)?, on: *on },
+        Operation::Maintenance { on } => model::Command::Maintenance { on: *on },
+        Operation::Move { group: wanted, node: to, span } => {
+            model::Command::Move { group: group(wanted)?, to: node(to)?, for_seconds: span.map(|span| span.as_secs()) }
+        }
+        Operation::Unmove { group: wanted } => model::Command::Unmove { group: group(wanted)? },
+        Operation::Failback { group: wanted } => model::Command::Failback { group: group(wanted)? },
+        Operation::Cleanup { group: Some(only), node: None } => match (group(only), node(only)) {
+            (Ok(id), _) => model::Command::Cleanup { group: Some(id), node: None },
+            (Err(_), Ok(id)) => model::Command::Cleanup { group: None, node: Some(id) },
+            (Err(error), Err(_)) => return Err(error),
+        },
+        Operation::Cleanup { group: wanted, node: at } => {
+            model::Command::Cleanup { group: wanted.as_deref().map(group).transpose()?, node: at.as_deref().map(node).transpose()? }
+        }
+    })
+}
+
+/// Reads `2h`, `90m`, `1d12h`, `45s`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn span(text: &str) -> Result<Duration, String> {
+    let fault = || format!("\"{text}\" is no span of time: write it like 30m, 2h, 1d12h or 90s");
+    let mut seconds = 0_u64;
+    let mut rest = text.trim();
+    while !rest.is_empty() {
+        let digits = rest.len() - rest.trim_start_matches(|letter: char| letter.is_ascii_digit()).len();
+        let (number, after) = rest.split_at(digits);
+        let letters = after.len() - after.trim_start_matches(|letter: char| letter.is_ascii_alphabetic()).len();
+        let (unit, after) = after.split_at(letters);
+        let each = match unit {
+            "s" => 1,
+            "m" | "min" => 60,
+            "h" => 3600,
+            "d" => 86_400,
+            _ => return Err(fault()),
+        };
+        let number: u64 = number.parse().map_err(|_| fault())?;
+        seconds = number.checked_mul(each).and_then(|more| seconds.checked_add(more)).ok_or_else(fault)?;
+        rest = after.trim_start();
+    }
+    if seconds == 0 { Err(fault()) } else { Ok(Duration::from_secs(seconds)) }
+}
+
+/// The part of cm_stat that shows what operators want; nothing when they want nothing.
+#[must_use]
+pub fn section(config: &Config, report: &ClusterReport) -> String {
+    let asked = report.members.iter().find(|member| member.node == report.asked).and_then(|member| member.report.as_ref());
+    let wishes: &[WishReport] = asked.map(|own| own.wishes.as_slice()).unwrap_or_default();
+    let mut text = String::new();
+    for wish in wishes {
+        let Some((label, what)) = describe(config, wish) else { continue };
+        if text.is_empty() {
+            text.push_str("\nOperator\n");
+        }
+        let left = wish.seconds_left.map_or_else(String::new, |seconds| format!(", for another {}", left(seconds)));
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "  {label:<11} {}", printable(&format!("{what}{left} (said on {})", config.name(wish.author))));
+    }
+    text
+}
+
+fn describe(config: &Config, wish: &WishReport) -> Option<(&'static str, String)> {
+    let title = |id| config.group(id).map_or_else(|| format!("group {id}"), |group| group.title(config));
+    Some(match (wish.subject, wish.wish) {
+        (Subject::Maintenance, Wish::On) => {
+            ("maintenance", "nothing is started, stopped, moved or repaired until `drcm maintenance off`".to_owned())
+        }
+        (Subject::Standby(node), Wish::On) => {
+            let name = config.name(node);
+            ("standby", format!("{name} runs nothing until `drcm online {name}`"))
+        }
+        (Subject::Place(group), Wish::Prefer(node)) => ("move", format!("{} belongs on {}", title(group), config.name(node))),
+        (Subject::Place(group), Wish::Home) => ("failback", format!("{} goes home when it can", title(group))),
+        (Subject::Maintenance | Subject::Standby(_) | Subject::Place(_) | Subject::Cleanup(..), _) => return None,
+    })
+}
+
+/// Seconds in the two largest units.
+fn left(seconds: u64) -> String {
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, minutes) => format!("{minutes} min {} s", seconds % 60),
+        (0, hours, minutes) => format!("{hours} h {minutes} min"),
+        (days, hours, _) => format!("{days} d {hours} h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_read_as_people_write_them() {
+        for (text, seconds) in [("2h", 7200), ("90m", 5400), ("90min", 5400), ("1d12h", 129_600), ("1h 30m", 5400), ("45s", 45)] {
+            assert_eq!(span(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in ["", "0h", "2", "h", "2x", "-1h", "99999999999999999999h", "9999999999999999d", "2h3"] {
+            let fault = span(text).expect_err(text);
+            assert!(fault.contains("30m, 2h"), "{fault}");
+        }
+    }
+}
