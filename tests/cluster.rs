@@ -1,6 +1,9 @@
 //! The ownership core by example: a few nodes on a perfect network in virtual time, one rule of the protocol per test. What
 //! happens on an imperfect network is the simulator's business.
 
+#[path = "cluster/operator.rs"]
+mod operator;
+
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,

@@ -419,8 +419,10 @@ impl Node {
 
     fn review_active(&mut self, position: usize, now: Time) {
         if let Some(why) = self.must_stop(position, now) {
-            if matches!(why, StopReason::HandOver(_) | StopReason::Moved(_)) {
-                self.tenures[position].sent_home_at = Some(now);
+            let tenure = &mut self.tenures[position];
+            // What the operator has just said is no sign of a node that does not stay well.
+            if matches!(why, StopReason::HandOver(_) | StopReason::Moved(_)) && !tenure.prompt {
+                tenure.sent_home_at = Some(now);
             }
             self.stop(position, why);
             return;
