@@ -73,6 +73,9 @@ fn standby_said_elsewhere_is_kept_when_all_daemons_restart() {
     for node in 0..3 {
         cluster.lab.node_mut(node).kill();
     }
+    // The kernel removes the address that the killed owner left.
+    let sampler = &cluster.sampler;
+    cluster.lab.wait("the end of the address", LONG, |_| sampler.owners().is_empty()).unwrap();
     cluster.lab.start_all().unwrap();
     cluster.wait_owner(1);
     cluster.holds_still(seconds(3), ms(300));
@@ -157,6 +160,7 @@ fn a_broken_file_is_put_aside_and_the_others_tell() {
     let spool = cluster.lab.node(2).home().join("spool");
     fs::write(spool.join("operator_orders"), "nonsense").unwrap();
     cluster.lab.node_mut(2).start().unwrap();
+    cluster.lab.wait("the broken file", LONG, |_| spool.join("operator_orders.broken").exists()).unwrap();
     cluster.wait_status(2, "the standby", |text| text.contains("standby     node3"));
     assert_eq!(fs::read_to_string(spool.join("operator_orders.broken")).unwrap(), "nonsense");
     let kept = spool.join("operator_orders");

@@ -197,7 +197,6 @@ impl Node {
         // First of all, whatever the event: a lease that ran out while we slept must not be acted upon.
         self.expire(now);
         self.begin(now);
-        self.look_at_wishes(now);
         match event {
             Event::Timer => {}
             Event::Received { from, boot, message } => self.receive(from, boot, message, now),
@@ -207,6 +206,7 @@ impl Node {
             Event::Wished(records) => self.wished(&records, now),
             Event::Alone { checks, clear } => self.alone_answer(checks, clear, now),
         }
+        self.look_at_wishes(now);
         self.watch_members(now);
         self.review(now);
         self.publish(now);
