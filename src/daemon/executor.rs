@@ -155,6 +155,11 @@ impl Worker {
         let begun = Instant::now();
         if adopt {
             self.adopt_members().await;
+            let runs = |member: &Member| self.shared.board.note(&member.assignment).activity == Activity::Running;
+            if !self.members.iter().all(runs) {
+                // What ended meanwhile is not started while operators want hands off.
+                self.attended().await;
+            }
         }
         if self.start_members().await.is_ok() {
             let how = if adopt { "taken over" } else { "up" };
