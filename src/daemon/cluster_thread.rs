@@ -30,6 +30,7 @@ use super::{
     ledger::Ledger,
     orders::Orders,
     streams::{Outlet, Turn},
+    versions::Versions,
 };
 use crate::{
     cluster::{Node, View},
@@ -208,6 +209,7 @@ pub fn start(parts: Parts) -> io::Result<(Mailbox, JoinHandle<()>)> {
         bell: bell.clone(),
         outbox: BTreeMap::new(),
         echoed: Time::ZERO,
+        versions: Versions::default(),
         watchdog: parts.notify.watchdog().map(|interval| (interval / 3, Time::ZERO)),
         ledger_fails: false,
         parts,
@@ -229,6 +231,7 @@ struct ClusterThread {
     /// Messages of one turn by peer: they share datagrams.
     outbox: BTreeMap<NodeId, Vec<Message>>,
     echoed: Time,
+    versions: Versions,
     watchdog: Option<(Duration, Time)>,
     /// The ledger cannot be written: told once.
     ledger_fails: bool,
@@ -337,6 +340,9 @@ impl ClusterThread {
                 if waits_for_echo {
                     self.echo(from);
                 }
+            }
+            Err(Dropped::Version { from: Some(from), theirs, .. }) => {
+                self.versions.unreadable(&self.parts.config, from, theirs, clock::now());
             }
             Err(reason) => trace!("datagram dropped: {reason}"),
         }

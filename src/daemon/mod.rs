@@ -16,6 +16,7 @@ mod orders;
 mod state;
 mod status;
 mod streams;
+mod versions;
 
 use std::{
     io,

@@ -4,11 +4,40 @@
 /// A message of version 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
-    Heartbeat { tag: u64, version: u64, entries: u32, eligible: bool, left: bool, quorate: bool, standby: bool, hears_you: bool, fingerprint: u64 },
-    Claims { version: u64, first: u32, total: u32, entries: Vec<(u64, Stance)> },
-    Ack { tag: u64, version: u64, first: u32, count: u32, cap_us: u64, refused: Vec<(u64, Reason)> },
-    Want { version: u64 },
-    Definition { group: u64, first: u32, total: u32, assignments: Vec<u64> },
+    Heartbeat {
+        tag: u64,
+        version: u64,
+        entries: u32,
+        eligible: bool,
+        left: bool,
+        quorate: bool,
+        standby: bool,
+        hears_you: bool,
+        fingerprint: u64,
+    },
+    Claims {
+        version: u64,
+        first: u32,
+        total: u32,
+        entries: Vec<(u64, Stance)>,
+    },
+    Ack {
+        tag: u64,
+        version: u64,
+        first: u32,
+        count: u32,
+        cap_us: u64,
+        refused: Vec<(u64, Reason)>,
+    },
+    Want {
+        version: u64,
+    },
+    Definition {
+        group: u64,
+        first: u32,
+        total: u32,
+        assignments: Vec<u64>,
+    },
 }
 
 /// What a list of claims says of one group.
@@ -40,7 +69,9 @@ pub fn write(messages: &[Message]) -> Vec<u8> {
                 16
             }
             Message::Claims { version, first, total, entries } => {
-                [*version, u64::from(*first), u64::from(*total), entries.len() as u64].into_iter().for_each(|number| put(number, &mut content));
+                [*version, u64::from(*first), u64::from(*total), entries.len() as u64]
+                    .into_iter()
+                    .for_each(|number| put(number, &mut content));
                 for (group, stance) in entries {
                     put(*group, &mut content);
                     match stance {
