@@ -46,14 +46,14 @@ impl Voter {
     }
 
     /// What must be known again by a process that takes the place of this one. Groups for which `configured` holds are known
-    /// from the configuration.
+    /// from the configuration, and what nobody holds will be told again.
     pub fn promises(&self, configured: impl Fn(GroupId) -> bool) -> Promises {
         Promises {
             grants: self.grants.iter().map(|(group, grant)| (*group, grant.holder, grant.boot, grant.expires)).collect(),
             learned: self
                 .definitions
                 .iter()
-                .filter(|(group, _)| !configured(**group))
+                .filter(|(group, _)| !configured(**group) && self.grants.contains_key(*group))
                 .map(|(group, members)| (*group, members.clone()))
                 .collect(),
         }
@@ -62,8 +62,13 @@ impl Voter {
     /// Is bound by the promises of the process before this one.
     pub fn recall(&mut self, promises: Promises, silent_until: Time) {
         self.silent_until = silent_until;
-        self.definitions.extend(promises.learned);
+        let learned: BTreeMap<GroupId, Vec<AssignmentId>> = promises.learned.into_iter().collect();
         for (group, holder, boot, expires) in promises.grants {
+            if let Some(members) = learned.get(&group) {
+                self.definitions.insert(group, members.clone());
+                // Who holds it is who taught it, mostly.
+                self.learned.insert(group, holder);
+            }
             let Some(members) = self.definitions.get(&group) else { continue };
             self.holders.extend(members.iter().map(|member| (*member, group)));
             self.grants.insert(group, Grant { holder, boot, expires });

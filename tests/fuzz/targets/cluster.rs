@@ -12,8 +12,8 @@ use drcm::{
     cluster::{Node, Phase, Start},
     config::parse_cfg,
     model::{
-        Ack, Action, AssignmentId, BootId, Claims, Config, Definition, Entry, Event, Fingerprint, Generation, GroupId, Heartbeat, Message,
-        NodeId, NodeState, Order, Outcome, Output, Refusal, RefusalReason, Stance, Tag, Time, Version, Want,
+        Ack, Action, AssignmentId, BootId, Checks, Claims, Config, Definition, Entry, Event, Fingerprint, Generation, GroupId, Heartbeat,
+        Message, NodeId, NodeState, Order, Outcome, Output, Refusal, RefusalReason, Stance, Tag, Time, Version, Want,
     },
     wire::{MAX_MESSAGE, put_records, records},
 };
@@ -144,7 +144,14 @@ impl Play {
                 };
                 return self.handle(Event::Order(order));
             }
-            _ => return self.handle(Event::Alone { clear: input.truth() }),
+            _ => {
+                let checks = match input.pick(4) {
+                    0 => return self.is_replaced(),
+                    1 => Checks::Link,
+                    _ => Checks::All,
+                };
+                return self.handle(Event::Alone { checks, clear: input.truth() });
+            }
         };
         let (from, boot) = self.speaker(input);
         self.handle(Event::Received { from, boot, message: event });
@@ -272,6 +279,14 @@ impl Play {
         }
     }
 
+    /// The process is killed, and another goes on in its place.
+    fn is_replaced(&mut self) {
+        let memory = self.node.memory();
+        self.node = Node::resume(Arc::clone(&self.config), self.me, memory, Start::default(), self.now).expect("it is its own memory");
+        self.orders.clear();
+        self.handle(Event::Timer);
+    }
+
     /// Time passes; the deadlines in between are kept.
     fn pass(&mut self, span: Duration) {
         let end = self.now + span;
@@ -300,13 +315,13 @@ impl Play {
                     self.note(&message);
                     self.said.push((to, message));
                 }
-                Output::Act(Action::Start { group, generation, until }) => {
+                Output::Act(Action::Start { group, generation, until, .. }) => {
                     assert!(until.is_none_or(|until| until > self.now), "it starts a group after its lease");
                     self.orders.insert(group, (generation, true));
                 }
                 Output::Act(Action::Stop { group, generation, .. }) => drop(self.orders.insert(group, (generation, false))),
                 Output::Act(Action::Extend { until, .. }) => assert!(until > self.now, "it extends a lease that is over"),
-                Output::Act(Action::Announce { .. } | Action::CheckAlone) | Output::Decided(_) => {}
+                Output::Act(Action::Announce { .. } | Action::CheckAlone { .. }) | Output::Decided(_) => {}
                 Output::Left => self.left = true,
             }
         }
