@@ -6,6 +6,8 @@ mod failover;
 mod hostile;
 mod partition;
 mod resources;
+#[path = "../frozen/seal.rs"]
+mod seal;
 mod start;
 mod wan;
 

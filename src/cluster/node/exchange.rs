@@ -42,7 +42,12 @@ impl Node {
                     self.list_learned(position, now);
                 }
             }
-            Message::Ack(ack) => self.acked(from, &ack, now),
+            Message::Ack(ack) => {
+                // A voter names each group once, in the order of the list.
+                if ack.refused.is_sorted_by(|a, b| a.group < b.group) {
+                    self.acked(from, &ack, now);
+                }
+            }
             Message::Want(want) => {
                 if want.version <= self.version {
                     self.send_list(from);
@@ -112,10 +117,6 @@ impl Node {
 
     fn acked(&mut self, from: NodeId, ack: &Ack, now: Time) {
         let Some(voter) = self.voter_index(from) else { return };
-        // A voter names each group once, in the order of the list.
-        if !ack.refused.is_sorted_by(|a, b| a.group < b.group) {
-            return;
-        }
         let Some(asked) = self.asked.iter().rev().find(|(tag, _)| *tag == ack.tag).map(|(_, asked)| *asked) else { return };
         self.apply_ack(voter, asked, ack, now);
         if from != self.me && ack.refused.iter().any(|refusal| refusal.reason == RefusalReason::Unknown) {
