@@ -12,8 +12,11 @@ mod records;
 #[path = "../../frozen/seal.rs"]
 mod seal;
 
-/// Every target by the name of its corpus.
-pub const TARGETS: [(&str, fn(&[u8])); 9] = [
+/// The name of a target, which is that of its corpus, and its body.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// Every target.
+pub const TARGETS: [Target; 9] = [
     ("auth", auth::files),
     ("channel", channel::hellos_and_frames),
     ("check", config::check_of_a_file),
