@@ -7,6 +7,7 @@
 #   make lint           rustfmt, clippy, cargo-deny, shellcheck
 #   make sim SEEDS=N    N seeds of the simulator
 #   make model DEPTH=N  every interleaving of three nodes, deeper than in `make test`: to depth N, or +N steps further
+#   make fuzz           every fuzzed target for FUZZ_SECONDS each (600), see docs/fuzzing.md
 #   make mutants        breaks the core on purpose in each way of tests/mutants: none may survive the checks
 #   make install_root   puts the optimised build into DESTDIR (empty: this machine), as root; never overwrites /etc/drcm files
 #   make fmt            rustfmt
@@ -14,11 +15,12 @@
 SHELL := /bin/bash
 SEEDS ?= 10000
 DEPTH ?= +1
+FUZZ_SECONDS ?= 600
 CARGO ?= cargo
 DESTDIR ?=
 UNITDIR ?= /usr/lib/systemd/system
 
-.PHONY: build demo test lint sim model mutants install_root fmt setup-build setup-demo setup-test setup-lint
+.PHONY: build demo test lint sim model fuzz mutants install_root fmt setup-build setup-demo setup-test setup-lint setup-fuzz
 
 build: setup-build
 	$(CARGO) build --release --locked --bins
@@ -48,11 +50,14 @@ install_root: build
 model: setup-test
 	DRCM_MODEL_DEPTH=$(DEPTH) $(CARGO) test --locked --test model -- --nocapture --test-threads 1
 
+fuzz: setup-fuzz
+	FUZZ_SECONDS=$(FUZZ_SECONDS) scripts/fuzz
+
 mutants: setup-test
 	scripts/mutants
 
 fmt:
 	$(CARGO) fmt
 
-setup-build setup-demo setup-test setup-lint: setup-%:
+setup-build setup-demo setup-test setup-lint setup-fuzz: setup-%:
 	@scripts/setup $*

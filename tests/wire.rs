@@ -343,9 +343,9 @@ fn strangers_wrong_keys_wrong_receivers_and_wrong_sizes_have_their_reasons() {
     assert_eq!(b.open(&one(&mut stranger, B, want(1))), Err(Drop::UnknownSender { from: NodeId(1) }));
     let mut future = for_b.clone();
     future[..2].copy_from_slice(&[9, 9]);
-    assert_eq!(b.open(&future), Err(Drop::Version { theirs: 9 }));
+    assert_eq!(b.open(&future), Err(Drop::Version { from: None, theirs: 9, readable_from: 9 }));
     future[..2].copy_from_slice(&[0, 0]);
-    assert_eq!(b.open(&future), Err(Drop::Version { theirs: 0 }));
+    assert_eq!(b.open(&future), Err(Drop::Version { from: None, theirs: 0, readable_from: 0 }));
     assert_eq!(b.open(&[]), Err(Drop::TooShort));
     assert_eq!(b.open(&for_b[..57]), Err(Drop::TooShort));
     assert_eq!(b.open(&[0; MAX_DATAGRAM + 1]), Err(Drop::TooLong));

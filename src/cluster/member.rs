@@ -1,6 +1,9 @@
 //! What this node knows of one peer: whether it lives, what it says of itself, what it claims.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use super::ENTRIES_PER_LIST;
 use crate::model::{BootId, Claims, Entry, Fingerprint, GroupId, Heartbeat, NodeId, NodeState, Stance, Tag, Time, Version};
@@ -45,8 +48,9 @@ pub struct Member {
 #[derive(Clone, Debug, Hash)]
 struct Assembly {
     version: Version,
-    entries: Vec<Option<Entry>>,
-    missing: usize,
+    total: usize,
+    /// By position. Grows with what arrives, never on the word of a total.
+    entries: BTreeMap<usize, Entry>,
 }
 
 /// What to do about a heartbeat.
@@ -202,19 +206,14 @@ impl Member {
         if self.assembling.as_ref().is_some_and(|assembly| assembly.version > claims.version) {
             return false;
         }
-        let fresh = || Assembly { version: claims.version, entries: vec![None; total], missing: total };
-        let mut assembly =
-            self.assembling.take().filter(|old| old.version == claims.version && old.entries.len() == total).unwrap_or_else(fresh);
-        for (slot, entry) in assembly.entries[first..].iter_mut().zip(&claims.entries) {
-            if slot.replace(*entry).is_none() {
-                assembly.missing -= 1;
-            }
-        }
-        if assembly.missing > 0 {
+        let fresh = || Assembly { version: claims.version, total, entries: BTreeMap::new() };
+        let mut assembly = self.assembling.take().filter(|old| old.version == claims.version && old.total == total).unwrap_or_else(fresh);
+        assembly.entries.extend((first..).zip(claims.entries.iter().copied()));
+        if assembly.entries.len() < total {
             self.assembling = Some(assembly);
             return false;
         }
-        let list: Vec<Entry> = assembly.entries.into_iter().flatten().collect();
+        let list: Vec<Entry> = assembly.entries.into_values().collect();
         if !list.is_sorted_by(|a, b| a.group < b.group) {
             return false;
         }

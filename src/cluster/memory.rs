@@ -36,7 +36,7 @@ impl Memory {
 pub struct Promises {
     /// Group, holder, its boot, and until when.
     pub grants: Vec<(GroupId, NodeId, BootId, Time)>,
-    /// What groups consist of that the configuration does not know.
+    /// What those of them consist of that the configuration does not know.
     pub learned: Vec<(GroupId, Vec<AssignmentId>)>,
 }
 

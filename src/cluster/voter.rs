@@ -8,6 +8,9 @@ use std::{
 use super::{ENTRIES_PER_MESSAGE, memory::Promises};
 use crate::model::{Ack, AssignmentId, BootId, Entry, GroupId, NodeId, Refusal, RefusalReason, Stance, Tag, Time, Version};
 
+/// Assignments, in groups of other configurations, that a voter learns from one peer at most.
+const LEARNED: usize = 20_000;
+
 /// One promise: nobody else gets these assignments before `expires`.
 #[derive(Clone, Debug, Hash)]
 struct Grant {
@@ -23,6 +26,8 @@ pub struct Voter {
     /// Which granted groups contain an assignment: groups of different configurations may overlap.
     holders: BTreeSet<(AssignmentId, GroupId)>,
     definitions: BTreeMap<GroupId, Vec<AssignmentId>>,
+    /// Which of them our configuration does not have, and who told them.
+    learned: BTreeMap<GroupId, NodeId>,
     cap: Duration,
     silent_until: Time,
 }
@@ -30,18 +35,25 @@ pub struct Voter {
 impl Voter {
     /// A voter that remembers nothing and therefore grants nothing before `silent_until`, and never more than `cap` at a time.
     pub fn new(cap: Duration, silent_until: Time) -> Self {
-        Self { grants: BTreeMap::new(), holders: BTreeSet::new(), definitions: BTreeMap::new(), cap, silent_until }
+        Self {
+            grants: BTreeMap::new(),
+            holders: BTreeSet::new(),
+            definitions: BTreeMap::new(),
+            learned: BTreeMap::new(),
+            cap,
+            silent_until,
+        }
     }
 
     /// What must be known again by a process that takes the place of this one. Groups for which `configured` holds are known
-    /// from the configuration.
+    /// from the configuration, and what nobody holds will be told again.
     pub fn promises(&self, configured: impl Fn(GroupId) -> bool) -> Promises {
         Promises {
             grants: self.grants.iter().map(|(group, grant)| (*group, grant.holder, grant.boot, grant.expires)).collect(),
             learned: self
                 .definitions
                 .iter()
-                .filter(|(group, _)| !configured(**group))
+                .filter(|(group, _)| !configured(**group) && self.grants.contains_key(*group))
                 .map(|(group, members)| (*group, members.clone()))
                 .collect(),
         }
@@ -50,8 +62,13 @@ impl Voter {
     /// Is bound by the promises of the process before this one.
     pub fn recall(&mut self, promises: Promises, silent_until: Time) {
         self.silent_until = silent_until;
-        self.definitions.extend(promises.learned);
+        let learned: BTreeMap<GroupId, Vec<AssignmentId>> = promises.learned.into_iter().collect();
         for (group, holder, boot, expires) in promises.grants {
+            if let Some(members) = learned.get(&group) {
+                self.definitions.insert(group, members.clone());
+                // Who holds it is who taught it, mostly.
+                self.learned.insert(group, holder);
+            }
             let Some(members) = self.definitions.get(&group) else { continue };
             self.holders.extend(members.iter().map(|member| (*member, group)));
             self.grants.insert(group, Grant { holder, boot, expires });
@@ -61,6 +78,30 @@ impl Voter {
     /// Learns what a group consists of. The caller has checked that the id is the hash of the members.
     pub fn define(&mut self, group: GroupId, members: Vec<AssignmentId>) {
         self.definitions.insert(group, members);
+    }
+
+    /// Learns from a peer what a group consists of that our configuration does not have. What a peer teaches beyond
+    /// [`LEARNED`] takes the place of what it taught before and nobody holds. The id must be the hash of the members.
+    pub fn learn(&mut self, from: NodeId, group: GroupId, members: Vec<AssignmentId>, now: Time) {
+        if self.taught_by(from) + members.len() > LEARNED {
+            let taught: Vec<GroupId> = self.learned.iter().filter(|(_, teacher)| **teacher == from).map(|(group, _)| *group).collect();
+            for old in taught {
+                if self.grants.get(&old).is_none_or(|grant| grant.expires <= now) {
+                    self.forget(old);
+                    self.definitions.remove(&old);
+                    self.learned.remove(&old);
+                }
+            }
+        }
+        if self.taught_by(from) + members.len() <= LEARNED {
+            self.define(group, members);
+            self.learned.insert(group, from);
+        }
+    }
+
+    /// Assignments in the definitions that a peer taught.
+    fn taught_by(&self, from: NodeId) -> usize {
+        self.learned.iter().filter(|(_, teacher)| **teacher == from).map(|(group, _)| self.definitions[group].len()).sum()
     }
 
     /// Whether the members of a group are known.
@@ -247,6 +288,25 @@ mod tests {
         assert_eq!(ask(&mut voter, A, &[g], at(0))[0].reason, RefusalReason::Unknown);
         voter.define(g, members);
         assert!(ask(&mut voter, A, &[g], at(0)).is_empty());
+    }
+
+    #[test]
+    fn a_peer_that_teaches_without_end_is_forgotten_but_for_what_somebody_holds() {
+        let mut voter = voter(&[&[1]]);
+        let held = group(&[7]).0;
+        voter.learn(B.0, held, group(&[7]).1, at(0));
+        assert!(ask(&mut voter, A, &[held], at(0)).is_empty());
+        for first in (0..10_u64).map(|part| 1_000_000 * part) {
+            let (id, members) = group(&(first..first + 9_000).collect::<Vec<_>>());
+            voter.learn(B.0, id, members, at(1));
+            assert!(voter.knows(id) && voter.knows(held) && voter.taught_by(B.0) <= LEARNED);
+        }
+        assert_eq!(ask(&mut voter, B, &[held], at(2)).len(), 1);
+        // Nobody holds it any more: it makes room.
+        let (id, members) = group(&(5..20_005).collect::<Vec<_>>());
+        voter.learn(B.0, id, members, at(5000));
+        assert!(voter.knows(id) && !voter.knows(held));
+        assert_eq!(voter.taught_by(A.0), 0);
     }
 
     #[test]

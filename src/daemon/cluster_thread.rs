@@ -30,6 +30,7 @@ use super::{
     ledger::Ledger,
     orders::Orders,
     streams::{Outlet, Turn},
+    versions::Versions,
 };
 use crate::{
     cluster::{Draft, Node, View},
@@ -244,6 +245,7 @@ pub fn start(parts: Parts) -> io::Result<(Mailbox, JoinHandle<()>)> {
         bell: bell.clone(),
         outbox: BTreeMap::new(),
         echoed: Time::ZERO,
+        versions: Versions::default(),
         watchdog: parts.notify.watchdog().map(|interval| (interval / 3, Time::ZERO)),
         ledger_fails: false,
         parts,
@@ -265,6 +267,7 @@ struct ClusterThread {
     /// Messages of one turn by peer: they share datagrams.
     outbox: BTreeMap<NodeId, Vec<Message>>,
     echoed: Time,
+    versions: Versions,
     watchdog: Option<(Duration, Time)>,
     /// The ledger cannot be written: told once.
     ledger_fails: bool,
@@ -380,6 +383,9 @@ impl ClusterThread {
                 if waits_for_echo {
                     self.echo(from);
                 }
+            }
+            Err(Dropped::Version { from: Some(from), theirs, .. }) => {
+                self.versions.unreadable(&self.parts.config, from, theirs, clock::now());
             }
             Err(reason) => trace!("datagram dropped: {reason}"),
         }

@@ -17,6 +17,7 @@ mod orders;
 mod state;
 mod status;
 mod streams;
+mod versions;
 mod wish_file;
 
 use std::{

@@ -8,7 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use drcm::lab::{Namespace, Plan, Port};
+use drcm::{
+    lab::{Namespace, Plan, Port},
+    wire::VERSION,
+};
 use nix::sys::{
     socket::{
         AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, recvfrom, sendto, setsockopt, socket, sockopt,
@@ -16,7 +19,7 @@ use nix::sys::{
     time::{TimeVal, TimeValLike as _},
 };
 
-use super::{Cluster, ms, seconds};
+use super::{Cluster, ms, seal::Header, seconds};
 
 const PORT: u16 = 53897;
 
@@ -152,6 +155,48 @@ fn a_node_with_another_configuration_is_reported_and_moves_nothing() {
     // Its vote still counts: the owner and it are a majority.
     cluster.cut(1);
     cluster.holds_still(seconds(4), ms(300));
+    cluster.assert_never_two();
+}
+
+#[test]
+fn a_peer_of_another_time_is_named_in_the_log_and_moves_nothing() {
+    let mut cluster = Cluster::running(Plan::of(3));
+    let key = fs::read(cluster.lab.directory().join("auth/authkey")).unwrap();
+    let recorded = record(cluster.lab.node(1).namespace(), Duration::from_secs(1));
+    let payload = recorded
+        .iter()
+        .find(|packet| packet[12..16] == Plan::address(2).octets() && packet[16..20] == Plan::address(1).octets())
+        .map(|packet| &packet[28..])
+        .expect("node3 speaks to node2 all the time");
+    let (header, records) = Header::open(&key, payload).expect("the daemons seal as every version does");
+    // Each is told of once, however often it speaks.
+    let datagrams: Vec<Vec<u8>> = [(VERSION + 1, VERSION + 1), (0, 0)]
+        .into_iter()
+        .flat_map(|(version, readable_from)| {
+            (0..50).map(move |more| Header { version, readable_from, counter: header.counter + more, ..header })
+        })
+        .map(|header| header.seal(&key, &records))
+        .collect();
+    let send = move || {
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        for datagram in &datagrams {
+            socket.send_to(datagram, (Plan::address(1), PORT)).unwrap();
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    cluster.lab.client().run(send).unwrap();
+    cluster.holds_still(seconds(1), ms(300));
+    let log = fs::read_to_string(cluster.lab.node(1).home().join("log/drcm.log")).unwrap();
+    for (theirs, older) in [(VERSION + 1, "this node"), (0, "node3")] {
+        let told: Vec<&str> = log.lines().filter(|line| line.contains(&format!("node node3 speaks protocol version {theirs}"))).collect();
+        let [line] = told.as_slice() else { panic!("told {} times of version {theirs}: {told:?}\n{log}", told.len()) };
+        assert!(
+            line.contains("WARNING") && line.contains(&format!("this node {VERSION}:")) && line.contains(&format!("update {older}")),
+            "{line}"
+        );
+    }
+    let text = cluster.status(1);
+    assert!(text.contains("Cluster status: HEALTHY"), "{text}");
     cluster.assert_never_two();
 }
 

@@ -7,6 +7,8 @@ mod hostile;
 mod operator;
 mod partition;
 mod resources;
+#[path = "../frozen/seal.rs"]
+mod seal;
 mod start;
 mod wan;
 

@@ -27,6 +27,7 @@ impl World {
         host.life += 1;
         host.timing = host.next_timing;
         host.layout = host.next_layout;
+        host.speech = host.next_speech;
         host.config = Arc::clone(&self.setup.configs[host.timing][host.layout]);
         host.paused = false;
         host.leaving = false;

@@ -66,14 +66,16 @@ pub enum Kind {
     Unmove,
     /// The operator sends a group home.
     Failback,
+    /// The daemon is started again in the next protocol version; in the seeds of a rolling upgrade only.
+    Upgrade,
 }
 
 /// Kinds that befall any cluster.
-const COMMON: usize = Kind::ALL.len() - 1;
+const COMMON: usize = Kind::ALL.len() - 2;
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::Loss,
         Self::Duplication,
         Self::Delay,
@@ -93,13 +95,17 @@ impl Kind {
         Self::NewLayout,
         Self::Unfit,
         Self::Cleanup,
-        Self::Reset,
         Self::Maintenance,
         Self::Move,
         Self::Unmove,
         Self::Failback,
+        Self::Reset,
+        Self::Upgrade,
     ];
 }
+
+/// Share of upgrades among the faults of a rolling upgrade.
+const UPGRADES: f64 = 0.1;
 
 #[derive(Clone, Copy, Debug)]
 struct Ongoing {
@@ -153,7 +159,12 @@ impl World {
         }
         let lease = self.longest_lease_now();
         let resets = self.setup.has_far() && self.faults.random.random_bool(0.15);
-        let kind = if resets { Kind::Reset } else { Kind::ALL[self.faults.random.random_range(0..COMMON)] };
+        let upgrades = self.setup.upgrades() && self.faults.random.random_bool(UPGRADES);
+        let kind = match (resets, upgrades) {
+            (true, _) => Kind::Reset,
+            (false, true) => Kind::Upgrade,
+            (false, false) => Kind::ALL[self.faults.random.random_range(0..COMMON)],
+        };
         let length = self.length_of(kind, lease);
         let ends = self.begin_fault(kind, length);
         let gap = if self.schedule.is_single() {
@@ -281,6 +292,17 @@ impl World {
                     self.kill_daemon(node);
                 }
             }
+            Kind::Upgrade => {
+                if self.hosts[node].next_speech == self.setup.speeches.1 {
+                    return false;
+                }
+                self.hosts[node].next_speech = self.setup.speeches.1;
+                if runs && self.faults.random.random_bool(0.5) {
+                    self.leave(node);
+                } else if exists {
+                    self.end_daemon(node);
+                }
+            }
             Kind::Unfit => {
                 let candidate = self.setup.groups[group].candidates[self.hosts[node].layout].contains(&node);
                 if !runs || !candidate || self.hosts[node].unfit >> group & 1 == 1 {
@@ -327,7 +349,7 @@ impl World {
             Kind::Loss | Kind::Duplication | Kind::Delay | Kind::Cut | Kind::OneWay | Kind::Partial | Kind::Split => {
                 self.network.heal(number);
             }
-            Kind::Kill | Kind::PowerLoss | Kind::DiskLoss | Kind::NewTiming | Kind::NewLayout => {
+            Kind::Kill | Kind::PowerLoss | Kind::DiskLoss | Kind::NewTiming | Kind::NewLayout | Kind::Upgrade => {
                 if self.hosts[node].core.is_none() {
                     self.start_daemon(node);
                 }

@@ -13,10 +13,13 @@ mod post;
 mod queue;
 mod schedule;
 mod setup;
+mod speech;
 mod stats;
 mod stream;
 mod trace;
 mod traffic;
+#[path = "../frozen/version_1.rs"]
+mod version_1;
 mod world;
 
 use std::{

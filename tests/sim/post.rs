@@ -5,7 +5,10 @@ use drcm::{
     wire::{Drop, Endpoint, put_records, records},
 };
 
-use super::clock::{Instant, MILLISECOND};
+use super::{
+    clock::{Instant, MILLISECOND},
+    speech::Speech,
+};
 
 /// A datagram under way.
 pub type Slot = u32;
@@ -94,9 +97,11 @@ impl Post {
     }
 
     /// Writes messages into a datagram that may go to several nodes.
-    pub fn pack(&mut self, from: usize, boot: BootId, messages: &[Message], now: Instant) -> Slot {
+    pub fn pack(&mut self, from: usize, boot: BootId, speech: Speech, messages: &[Message], now: Instant) -> Slot {
         let slot = self.slot(from, boot, now);
-        put_records(messages, &mut self.datagrams[slot as usize].bytes);
+        let bytes = &mut self.datagrams[slot as usize].bytes;
+        put_records(messages, bytes);
+        speech.embellish(bytes);
         slot
     }
 

@@ -13,6 +13,7 @@ use rand_chacha::ChaCha8Rng;
 use super::{
     clock::{Clock, Instant, MILLISECOND, SECOND},
     network::Impairment,
+    speech::Speech,
 };
 
 /// Keep-alive interval and dead node count of one version of the configuration.
@@ -86,6 +87,8 @@ pub struct Setup {
     pub socket: usize,
     /// Two voters under pair rules: two owners are possible while they do not see each other.
     pub pair: bool,
+    /// The protocol versions before and after a rolling upgrade; the same where there is none.
+    pub speeches: (Speech, Speech),
     /// How long the run takes.
     pub length: Instant,
 }
@@ -132,10 +135,16 @@ impl Setup {
             sealed: shortest >= Duration::from_millis(100) && random.random_bool(0.03),
             socket: random.random_range(16..=256),
             pair,
+            speeches: Speech::of(seed),
             length,
             timings,
             configs,
         }
+    }
+
+    /// Nodes are upgraded one after another.
+    pub fn upgrades(&self) -> bool {
+        self.speeches.0 != self.speeches.1
     }
 
     /// Number of nodes.
@@ -183,7 +192,7 @@ impl Setup {
             .map(|(index, node)| format!("n{index} {:?} x {}", node.pace.interval, node.pace.count))
             .collect();
         format!(
-            "seed {}: {} nodes, timings {timings:?}, far {far:?}, {:?} {:?} {:?} after {:?}, latency {} us, always {:?}, clocks {clocks:?} ppm{}{}\n  groups: {}",
+            "seed {}: {} nodes, timings {timings:?}, far {far:?}, {:?} {:?} {:?} after {:?}, latency {} us, always {:?}, clocks {clocks:?} ppm{}{}{}\n  groups: {}",
             self.seed,
             self.count(),
             server.quorum,
@@ -194,6 +203,7 @@ impl Setup {
             self.always,
             if self.sealed { ", sealed" } else { "" },
             if self.pair { ", pair" } else { "" },
+            if self.upgrades() { format!(", upgrade {:?}", self.speeches) } else { String::new() },
             groups.join("\n          ")
         )
     }

@@ -16,6 +16,8 @@ impl World {
             self.fail(format!("node {node} sends to {to}, which is no node"));
             return;
         };
+        // What its version does not know is never said.
+        let Some(message) = self.hosts[node].speech.knows(message) else { return };
         let host = &mut self.hosts[node];
         let checked = match &message {
             Message::Heartbeat(heartbeat) => {
@@ -56,7 +58,7 @@ impl World {
             let shared = previous.filter(|(before, _)| self.outgoing[*before] == self.outgoing[to]).map(|(_, slot)| slot);
             let slot = match shared {
                 Some(slot) => slot,
-                None => self.post.pack(node, self.hosts[node].boot, &self.outgoing[to], self.now),
+                None => self.post.pack(node, self.hosts[node].boot, self.hosts[node].speech, &self.outgoing[to], self.now),
             };
             previous = Some((to, slot));
             self.travels(node, to, slot);
@@ -89,7 +91,8 @@ impl World {
             Ok(opened) => {
                 let from = self.hosts[opened.from].id;
                 if let Some((boot, messages)) = opened.content {
-                    for mut message in messages {
+                    for message in messages {
+                        let Some(mut message) = self.hosts[to].speech.knows(message) else { continue };
                         // One of them may have ended the daemon.
                         if self.hosts[to].core.is_none() {
                             break;

@@ -19,6 +19,7 @@ use super::{
     queue::{Queue, What},
     schedule::Schedule,
     setup::Setup,
+    speech::Speech,
     stats::Stats,
 };
 
@@ -75,6 +76,10 @@ pub struct Host {
     pub next_timing: usize,
     /// The same.
     pub next_layout: usize,
+    /// The protocol version that the daemon speaks.
+    pub speech: Speech,
+    /// The one that it will speak at its next start.
+    pub next_speech: Speech,
     /// The incarnation of the daemon.
     pub boot: BootId,
     /// Outdates what was scheduled for an earlier state of the process.
@@ -194,6 +199,8 @@ impl World {
                 layout: 0,
                 next_timing: 0,
                 next_layout: 0,
+                speech: setup.speeches.0,
+                next_speech: setup.speeches.0,
                 boot: BootId(0),
                 life: 0,
                 paused: false,

@@ -1,24 +1,33 @@
 //! What is said to peers and what they say: heartbeats, lists of claims, acks.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     super::{ASSIGNMENTS_PER_DEFINITION, ENTRIES_PER_MESSAGE, member::Hearing, member::Member, tenure::Phase, voter},
     Node,
 };
 use crate::model::{
-    Ack, BootId, Claims, Decision, Definition, Entry, GroupId, Heartbeat, Message, NodeId, Output, RefusalReason, Stance, Time, Version,
-    Want,
+    Ack, AssignmentId, BootId, Claims, Decision, Definition, Entry, GroupId, Heartbeat, Message, NodeId, Output, RefusalReason, Stance,
+    Time, Version, Want,
 };
 
-/// Groups of other configurations that a voter learns at most.
-const LEARNED_GROUPS: usize = 1_000;
+/// Heartbeats whose answers still count at most, however fast peers make us say more.
+const HEARTBEATS_ASKED: usize = 4_096;
 /// How often a leaving node says goodbye.
 const GOODBYES: u32 = 3;
 /// Longest time between two of them.
 const GOODBYE_GAP: Duration = Duration::from_millis(5);
 /// Assignments of a group that a voter accepts at most.
 const LEARNED_ASSIGNMENTS: u32 = 10_000;
+/// Assignments, in parts of definitions, that one peer may leave without the rest.
+const LESSONS: usize = 20_000;
+
+/// The definition of a group that our configuration does not know, as far as a peer has told it.
+#[derive(Clone, Debug, Default, Hash)]
+pub(super) struct Lesson {
+    total: u32,
+    parts: BTreeMap<u32, AssignmentId>,
+}
 
 impl Node {
     pub(super) fn receive(&mut self, from: NodeId, boot: BootId, message: Message, now: Time) {
@@ -33,7 +42,12 @@ impl Node {
                     self.list_learned(position, now);
                 }
             }
-            Message::Ack(ack) => self.acked(from, &ack, now),
+            Message::Ack(ack) => {
+                // A voter names each group once, in the order of the list.
+                if ack.refused.is_sorted_by(|a, b| a.group < b.group) {
+                    self.acked(from, &ack, now);
+                }
+            }
             Message::Want(want) => {
                 if want.version <= self.version {
                     self.send_list(from);
@@ -41,7 +55,7 @@ impl Node {
                     self.send_heartbeat(from, now);
                 }
             }
-            Message::Definition(definition) => self.learn_definition(&definition),
+            Message::Definition(definition) => self.learn_definition(from, &definition, now),
             Message::Wishes(wishes) => self.learn_wishes(&wishes, now),
         }
     }
@@ -164,28 +178,31 @@ impl Node {
         self.send_heartbeat(to, now);
     }
 
-    fn learn_definition(&mut self, definition: &Definition) {
+    fn learn_definition(&mut self, from: NodeId, definition: &Definition, now: Time) {
         let Some(voter) = &mut self.voter else { return };
         let (first, total) = (definition.first as usize, definition.total as usize);
         if voter.knows(definition.group)
             || definition.total > LEARNED_ASSIGNMENTS
             || first + definition.assignments.len() > total
-            || (self.learning.len() >= LEARNED_GROUPS && !self.learning.contains_key(&definition.group))
+            || definition.assignments.is_empty()
         {
             return;
         }
-        let parts = self.learning.entry(definition.group).or_insert_with(|| vec![None; total]);
-        if parts.len() != total {
-            self.learning.remove(&definition.group);
-            return;
+        let taught: usize = self.learning.range((from, GroupId(0))..=(from, GroupId(u64::MAX))).map(|(_, lesson)| lesson.parts.len()).sum();
+        if taught + definition.assignments.len() > LESSONS {
+            // It begins much and ends nothing. What it means it will say again.
+            self.learning.retain(|(teacher, _), _| *teacher != from);
         }
-        for (slot, assignment) in parts[first..].iter_mut().zip(&definition.assignments) {
-            *slot = Some(*assignment);
+        let lesson = self.learning.entry((from, definition.group)).or_default();
+        if lesson.total != definition.total {
+            *lesson = Lesson { total: definition.total, parts: BTreeMap::new() };
         }
-        if let Some(members) = parts.iter().copied().collect::<Option<Vec<_>>>() {
-            self.learning.remove(&definition.group);
+        lesson.parts.extend((definition.first..).zip(definition.assignments.iter().copied()));
+        if lesson.parts.len() == total {
+            let members: Vec<_> = lesson.parts.values().copied().collect();
+            self.learning.remove(&(from, definition.group));
             if GroupId::of(&members) == definition.group {
-                voter.define(definition.group, members);
+                voter.learn(from, definition.group, members, now);
             }
         }
     }
@@ -263,7 +280,7 @@ impl Node {
     fn begin_heartbeat(&mut self, now: Time) {
         self.tag = self.tag.next();
         let longest = self.longest_lease();
-        while self.asked.front().is_some_and(|(_, asked)| *asked + longest < now) {
+        while self.asked.len() >= HEARTBEATS_ASKED || self.asked.front().is_some_and(|(_, asked)| *asked + longest < now) {
             self.asked.pop_front();
         }
         self.asked.push_back((self.tag, now));

@@ -24,7 +24,7 @@ use super::{
     wishes::WishMap,
 };
 use crate::model::{
-    Action, AssignmentId, BootId, Config, Decision, Entry, Event, GroupId, NodeId, NodeState, Order, Output, Pace, Tag, Time, Version, Wake,
+    Action, BootId, Config, Decision, Entry, Event, GroupId, NodeId, NodeState, Order, Output, Pace, Tag, Time, Version, Wake,
 };
 pub use operator::Draft;
 
@@ -48,8 +48,8 @@ pub struct Node {
     own: Pace,
     /// All nodes have the same pace.
     alike: bool,
-    /// Definitions of groups that our configuration does not know, arriving in parts.
-    learning: BTreeMap<GroupId, Vec<Option<AssignmentId>>>,
+    /// Definitions of groups that our configuration does not know, arriving in parts, by who tells them.
+    learning: BTreeMap<(NodeId, GroupId), exchange::Lesson>,
 
     tag: Tag,
     /// When each recent heartbeat was begun: leases are timed from there.

@@ -22,6 +22,8 @@ const HOMECOMING_DELAYS: u32 = 30;
 const HOMECOMING_DOUBLINGS: u32 = 9;
 /// Doublings of the wait between questions at most; the wait is bounded by T/2 besides.
 const ATTEMPT_DOUBLINGS: u32 = 10;
+/// Longest wait that a voter's refusal is worth, unless our own lease is longer: to ask too early does no harm.
+const LONGEST_REFUSAL: Duration = Duration::from_secs(60);
 
 impl Node {
     /// At the first event: bring down whatever an earlier life left behind, or go on where it was replaced.
@@ -374,15 +376,17 @@ impl Node {
     /// of a living node is worth a try before, at `living`: a fellow candidate's claim may be gone at once.
     fn void_after(&self, position: usize, count: usize, living: Option<Time>, now: Time) -> Option<Time> {
         let claim = self.tenures[position].claim.as_ref()?;
+        let longest = self.longest_lease().max(LONGEST_REFUSAL);
+        let left = |remaining_us: u64| Duration::from_micros(remaining_us).min(longest);
         let mut ends: Vec<Time> = claim
             .refusals()
             .filter_map(|(reason, at)| match reason {
                 RefusalReason::Busy { holder, remaining_us } => {
-                    let end = at + Duration::from_micros(remaining_us);
+                    let end = at + left(remaining_us);
                     let lives = self.member(holder).is_some_and(|member| self.is_alive(member, now));
                     Some(living.filter(|_| lives).map_or(end, |living| living.min(end)))
                 }
-                RefusalReason::Silent { remaining_us } => Some(at + Duration::from_micros(remaining_us)),
+                RefusalReason::Silent { remaining_us } => Some(at + left(remaining_us)),
                 RefusalReason::Unknown => None,
             })
             .collect();
