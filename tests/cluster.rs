@@ -10,7 +10,9 @@ use std::{
 use drcm::{
     cluster::{Node, Phase, Start},
     config::parse_cfg,
-    model::{Action, BootId, Checks, Config, Decision, Event, GroupId, Message, NodeId, Order, Outcome, Output, StopReason, Time},
+    model::{
+        Action, BootId, Checks, Config, Decision, Electorate, Event, GroupId, Message, NodeId, Order, Outcome, Output, StopReason, Time,
+    },
 };
 
 const MS: Duration = Duration::from_millis(1);
@@ -47,6 +49,8 @@ struct World {
     /// Nodes where stopping never ends.
     stuck: BTreeSet<NodeId>,
     left: BTreeSet<NodeId>,
+    /// The voters that each node has noted.
+    disks: BTreeMap<NodeId, Electorate>,
     /// The answers to the checks of a pair.
     clear: bool,
     /// Those of the link are fine whatever the others are.
@@ -73,6 +77,7 @@ impl World {
             kept_until: BTreeMap::new(),
             stuck: BTreeSet::new(),
             left: BTreeSet::new(),
+            disks: BTreeMap::new(),
             clear: true,
             link_is_fine: false,
             config: config.clone(),
@@ -86,7 +91,8 @@ impl World {
     fn boot(&mut self, node: NodeId, config: Arc<Config>) {
         let boot = self.boots.entry(node).or_insert(0);
         *boot += 1;
-        let core = Node::new(config, node, BootId(node.0 ^ *boot), Start::default(), self.now);
+        let start = Start { electorate: self.disks.get(&node).cloned(), ..Start::default() };
+        let core = Node::new(config, node, BootId(node.0 ^ *boot), start, self.now);
         self.nodes.insert(node, core);
         self.feed(node, Event::Timer);
     }
@@ -144,6 +150,7 @@ impl World {
                     Output::Act(Action::Extend { until, .. }) => drop(self.kept_until.insert(node, until)),
                     Output::Act(Action::Announce { .. }) => {}
                     Output::Decided(decision) => self.decisions.push((self.now, node, decision)),
+                    Output::Remember(electorate) => drop(self.disks.insert(node, electorate)),
                     Output::Left => drop(self.left.insert(node)),
                 }
             }

@@ -33,7 +33,7 @@ use super::{
 };
 use crate::{
     cluster::{Node, View},
-    model::{Action, Checks, Config, Event, Message, NodeId, Output, Time},
+    model::{Action, Checks, Config, Electorate, Event, Message, NodeId, Output, Time},
     sys::{
         clock,
         notify::{self, Notify},
@@ -148,10 +148,12 @@ impl Mailbox {
 }
 
 /// What the thread tells the rest of the daemon besides orders to groups.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// The checks before carrying on alone are wanted.
     CheckAlone(Checks),
+    /// The voters that this node counts are to be noted on disk.
+    Remember(Electorate),
     /// Everything is given back: the daemon may exit.
     Left,
 }
@@ -360,6 +362,7 @@ impl ClusterThread {
                 Output::Act(Action::CheckAlone { checks }) => self.notice(Notice::CheckAlone(checks)),
                 Output::Act(action) => self.parts.orders.give(action),
                 Output::Decided(decision) => decisions::log(&self.parts.config, self.parts.me, &decision),
+                Output::Remember(electorate) => self.notice(Notice::Remember(electorate)),
                 Output::Left => {
                     self.flush();
                     self.parts.ledger.remove();
@@ -423,7 +426,7 @@ impl ClusterThread {
     fn notice(&self, notice: Notice) {
         // The receiver lives as long as the daemon and the queue is never left unread.
         if let Err(error) = self.parts.notices.try_send(notice) {
-            info!("notice {notice:?} not taken: {error}");
+            info!("a notice was not taken: {error}");
         }
     }
 }

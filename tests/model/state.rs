@@ -397,7 +397,7 @@ impl Turn {
                     self.relies(node, until)?;
                     self.change(node, |host| host.executor.until = until);
                 }
-                Output::Act(Action::Announce { .. }) | Output::Left => {}
+                Output::Act(Action::Announce { .. }) | Output::Remember(_) | Output::Left => {}
                 Output::Act(Action::CheckAlone { .. }) => return Err(format!("node {node} of three wants to carry on alone")),
                 Output::Decided(decision) => self.seen.lost |= matches!(decision, Decision::Lost { .. }),
             }
@@ -457,8 +457,11 @@ impl Turn {
                 let until = bound_until(rules.clocks[node], rules.config.lease(), now);
                 Rc::make_mut(&mut self.state.truth).grants(node, to, life, ack.version.0, until, now)
             }
-            Message::Want(_) => Ok(()),
+            Message::Want(_) | Message::Electorate(_) | Message::WantElectorate => Ok(()),
             Message::Definition(_) => Err("nobody needs a definition here".to_owned()),
+            Message::Digest(_) | Message::Roster(_) | Message::WantRoster(_) | Message::Relayed(_) | Message::WantRelayed(_) => {
+                Err("all nodes are voters here: nothing is relayed".to_owned())
+            }
         }
     }
 

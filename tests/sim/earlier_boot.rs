@@ -40,6 +40,7 @@ impl Asker {
                     count: heartbeat.entries,
                     cap_us: 60_000_000,
                     refused: Vec::new(),
+                    electorate: None,
                 }),
                 _ => {}
             }
@@ -60,6 +61,7 @@ impl Asker {
                     state: NodeState { eligible: true, left: false, quorate: true, standby: false },
                     hears_you: true,
                     fingerprint: setup.configs[0][0].fingerprint,
+                    electorate: None,
                 });
                 self.handle(Event::Received { from: *peer, boot: BootId(7), message });
             }

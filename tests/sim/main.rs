@@ -7,7 +7,9 @@ mod daemon;
 mod earlier_boot;
 mod executor;
 mod faults;
+mod large;
 mod network;
+mod nodes;
 mod post;
 mod queue;
 mod schedule;
@@ -127,7 +129,6 @@ fn simulation_of_many_seeds_breaks_no_rule() {
         }
         assert!(stats.moves > count, "hardly anything moved");
         assert!(stats.resumptions > count, "hardly any process went on where another was killed");
-        assert!(stats.simulated == count * LENGTH);
     }
 }
 

@@ -2,9 +2,11 @@
 
 mod alone;
 mod digest;
+mod electorate;
 mod exchange;
 mod ownership;
 mod pace;
+mod relay;
 
 pub use alone::Standing;
 
@@ -22,14 +24,17 @@ use super::{
     voter::Voter,
 };
 use crate::model::{
-    Action, AssignmentId, BootId, Config, Decision, Entry, Event, GroupId, NodeId, NodeState, Order, Output, Pace, Tag, Time, Version, Wake,
+    Action, AssignmentId, BootId, Config, Decision, Electorate, Entry, Event, GroupId, NodeId, NodeState, Order, Output, Pace, Tag, Time,
+    Version, Wake,
 };
 
 /// What a node remembers from before its start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Start {
     /// The longest lease that an earlier life of this node may have granted; zero when unknown.
     pub longest_lease: Duration,
+    /// What it last counted as voters: see [`Output::Remember`]; none when unknown.
+    pub electorate: Option<Electorate>,
 }
 
 /// One node's part in the cluster. Hashed, it is all that its future depends on besides the configuration.
@@ -47,6 +52,8 @@ pub struct Node {
     alike: bool,
     /// Definitions of groups that our configuration does not know, arriving in parts.
     learning: BTreeMap<GroupId, Vec<Option<AssignmentId>>>,
+    relays: relay::Relays,
+    electorate: electorate::Own,
 
     tag: Tag,
     /// When each recent heartbeat was begun: leases are timed from there.
@@ -97,6 +104,8 @@ impl Node {
                 Some(Tenure::new(group.id, super::voter::index(rank), group.is_leased()))
             })
             .collect();
+        let electorate = electorate::Own::after(start.electorate, &voters);
+        let relays = relay::Relays::new(voter.is_some(), voters.len(), config.nodes.len());
         Self {
             members: match config.node(me) {
                 Some(own) => {
@@ -112,6 +121,8 @@ impl Node {
             voter,
             tenures,
             learning: BTreeMap::new(),
+            relays,
+            electorate,
             tag: first_tag(boot),
             asked: VecDeque::new(),
             version: Version(0),
@@ -150,6 +161,7 @@ impl Node {
             voter.recall(promises, memory.silent_until);
         }
         node.tag = memory.tag;
+        node.begin_roster_anew();
         // The list is published anew: what was only asked for is given back.
         node.version = memory.version;
         node.list_changed = true;
@@ -158,6 +170,11 @@ impl Node {
         for recalled in memory.tenures {
             if let Some(tenure) = node.tenures.iter_mut().find(|tenure| tenure.group == recalled.group) {
                 *tenure = recalled.recalled();
+            }
+        }
+        for (peer, record) in memory.electorates {
+            if let Some(position) = node.members.iter().position(|member| member.node == peer) {
+                node.electorate_told(position, record);
             }
         }
         node.resumed = true;
@@ -178,6 +195,11 @@ impl Node {
             standing: self.alone.standing(),
             promises: self.voter.as_ref().map(|voter| voter.promises(|group| self.config.group(group).is_some())),
             tenures: self.tenures.clone(),
+            electorates: self
+                .members
+                .iter()
+                .filter_map(|member| Some((member.node, Electorate::clone(&member.electorate.as_ref()?.1))))
+                .collect(),
         }
     }
 
@@ -196,7 +218,8 @@ impl Node {
         }
         self.watch_members(now);
         self.review(now);
-        self.publish(now);
+        let greeted = self.publish(now);
+        self.relay(&greeted, now);
         self.take_up(now);
         std::mem::take(&mut self.out)
     }
@@ -211,6 +234,13 @@ impl Node {
     #[must_use]
     pub fn longest_lease(&self) -> Duration {
         longest_lease(&self.config)
+    }
+
+    /// What this node counts as voters, to be kept where it survives a reboot before anything is granted; changes come as
+    /// [`Output::Remember`].
+    #[must_use]
+    pub fn electorate(&self) -> &Electorate {
+        self.electorate.record()
     }
 
     /// This incarnation.
@@ -237,12 +267,14 @@ impl Node {
                 .filter(|member| self.is_alive(member, now) && member.fingerprint.is_some_and(|other| other != self.config.fingerprint))
                 .map(|member| member.node)
                 .collect(),
+            uncounted: self.uncounted(now),
+            unheard: self.unheard(),
             groups: self.tenures.iter().map(|tenure| self.group_view(tenure, now)).collect(),
         }
     }
 
     fn group_view(&self, tenure: &Tenure, now: Time) -> GroupView {
-        let holds = tenure.claim.as_ref().and_then(|claim| claim.until(self.needed_to_keep())).filter(|until| *until > now);
+        let holds = tenure.claim.as_ref().and_then(|claim| self.kept_until(claim)).filter(|until| *until > now);
         let owner = if tenure.is_active() { Some(self.me) } else { self.claimed_by(tenure.group, now) };
         let wait = (tenure.phase == super::tenure::Phase::Down && tenure.leased).then(|| self.facts(tenure, now).verdict().err()).flatten();
         GroupView {
@@ -263,7 +295,7 @@ impl Node {
     }
 
     fn is_alive(&self, member: &Member, now: Time) -> bool {
-        member.alive(now)
+        member.alive(now) && member.is_vouched(self.live_voters())
     }
 
     fn member(&self, node: NodeId) -> Option<&Member> {
@@ -283,14 +315,17 @@ impl Node {
     fn voters_seen(&self, now: Time) -> usize {
         self.voters
             .iter()
-            .filter(|voter| {
-                **voter == self.me || self.member(**voter).is_some_and(|member| self.is_alive(member, now) && member.hears_us())
-            })
+            .filter(|voter| **voter == self.me || self.member(**voter).is_some_and(|member| self.is_in_touch(member, now)))
             .count()
     }
 
+    /// Two-way, and its vote counts.
+    fn is_in_touch(&self, member: &Member, now: Time) -> bool {
+        self.is_alive(member, now) && member.hears_us() && member.electorate.is_some() && !member.other_voters
+    }
+
     fn majority(&self) -> usize {
-        self.voters.len() / 2 + 1
+        super::electorate::majority(self.voters.len())
     }
 
     /// Grants that make the lease of what runs here.
@@ -304,7 +339,11 @@ impl Node {
     }
 
     fn quorate(&self, now: Time) -> bool {
-        self.voters_seen(now) >= self.needed_to_take()
+        let in_touch = |voter: usize| {
+            let voter = self.voters[voter];
+            voter == self.me || self.member(voter).is_some_and(|member| self.is_in_touch(member, now))
+        };
+        self.voters_seen(now) >= self.needed_to_take() && (self.alone.needed_to_take().is_some() || self.sufficient(in_touch))
     }
 
     fn state(&self, now: Time) -> NodeState {
@@ -340,9 +379,12 @@ impl Node {
 
     /// Reports who came and who went.
     fn watch_members(&mut self, now: Time) {
+        self.review_electorate();
+        self.watch_voters(now);
+        let live_voters = self.live_voters();
         let mut healed = false;
         for member in &mut self.members {
-            let alive = member.alive(now);
+            let alive = member.alive(now) && member.is_vouched(live_voters);
             let state = member.state();
             if alive && state.eligible && state.quorate && member.hears_us() {
                 member.well_since.get_or_insert(now);
