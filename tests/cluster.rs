@@ -13,7 +13,9 @@ use std::{
 use drcm::{
     cluster::{Node, Phase, Start},
     config::parse_cfg,
-    model::{Action, BootId, Checks, Config, Decision, Event, GroupId, Message, NodeId, Order, Outcome, Output, StopReason, Time},
+    model::{
+        Action, BootId, Checks, Config, Decision, Electorate, Event, GroupId, Message, NodeId, Order, Outcome, Output, StopReason, Time,
+    },
 };
 
 const MS: Duration = Duration::from_millis(1);
@@ -52,6 +54,8 @@ struct World {
     left: BTreeSet<NodeId>,
     /// Nodes whose executor was told to leave alone what runs.
     hands_off: BTreeMap<NodeId, bool>,
+    /// The voters that each node has noted.
+    disks: BTreeMap<NodeId, Electorate>,
     /// The answers to the checks of a pair.
     clear: bool,
     /// Those of the link are fine whatever the others are.
@@ -79,6 +83,7 @@ impl World {
             stuck: BTreeSet::new(),
             left: BTreeSet::new(),
             hands_off: BTreeMap::new(),
+            disks: BTreeMap::new(),
             clear: true,
             link_is_fine: false,
             config: config.clone(),
@@ -92,7 +97,8 @@ impl World {
     fn boot(&mut self, node: NodeId, config: Arc<Config>) {
         let boot = self.boots.entry(node).or_insert(0);
         *boot += 1;
-        let core = Node::new(config, node, BootId(node.0 ^ *boot), Start::default(), self.now);
+        let start = Start { electorate: self.disks.get(&node).cloned(), ..Start::default() };
+        let core = Node::new(config, node, BootId(node.0 ^ *boot), start, self.now);
         self.nodes.insert(node, core);
         self.feed(node, Event::Timer);
     }
@@ -151,6 +157,7 @@ impl World {
                     Output::Act(Action::Announce { .. }) | Output::Keep(_) => {}
                     Output::Act(Action::HandsOff(off)) => drop(self.hands_off.insert(node, off)),
                     Output::Decided(decision) => self.decisions.push((self.now, node, decision)),
+                    Output::Remember(electorate) => drop(self.disks.insert(node, electorate)),
                     Output::Left => drop(self.left.insert(node)),
                 }
             }

@@ -2,8 +2,9 @@
 
 use drcm::{
     model::{
-        Ack, AssignmentId, BootId, Claims, Definition, Entry, Fingerprint, GroupId, Heartbeat, Lasts, Message, NodeId, NodeState, Record,
-        Refusal, RefusalReason, Stamp, Stance, Subject, Tag, Version, Want, Wish, WishDigest, Wishes,
+        Ack, AssignmentId, BootId, Claims, Definition, Digest, Electorate, ElectorateId, Entry, Fact, Fingerprint, GroupId, Heartbeat,
+        Lasts, Late, Message, NodeId, NodeState, Record, Refusal, RefusalReason, Relayed, Roster, Stamp, Stance, Subject, Tag, Version,
+        Want, WantRelayed, WantRoster, Wish, WishDigest, Wishes,
     },
     wire::{Drop, Endpoint, MAX_DATAGRAM, MAX_MESSAGE, Opened, WireError},
 };
@@ -69,6 +70,7 @@ fn any_message() -> impl Strategy<Value = Message> {
                 hears_you,
                 fingerprint: Fingerprint(fingerprint),
                 wishes: wishes.map(WishDigest),
+                electorate: wishes.map(|wishes| ElectorateId(wishes ^ 1)),
             })
         },
     );
@@ -88,7 +90,15 @@ fn any_message() -> impl Strategy<Value = Message> {
     let refusal = (any::<u64>(), reason).prop_map(|(group, reason)| Refusal { group: GroupId(group), reason });
     let ack = (any::<(u64, u64, u32, u32, u64)>(), prop::collection::vec(refusal, 0..=38)).prop_map(
         |((tag, version, first, count, cap_us), refused)| {
-            Message::Ack(Ack { tag: Tag(tag), version: Version(version), first, count, cap_us, refused })
+            Message::Ack(Ack {
+                tag: Tag(tag),
+                version: Version(version),
+                first,
+                count,
+                cap_us,
+                refused,
+                electorate: tag.is_multiple_of(2).then_some(ElectorateId(tag)),
+            })
         },
     );
     let definition = (any::<u64>(), prop::collection::vec(any::<u64>(), 0..100)).prop_map(|(group, members)| {
@@ -115,7 +125,44 @@ fn any_message() -> impl Strategy<Value = Message> {
     });
     // As many as a node puts into one message.
     let wishes = prop::collection::vec(record, 0..=20).prop_map(|records| Message::Wishes(Wishes { records }));
-    prop_oneof![heartbeat, claims, ack, any::<u64>().prop_map(want), definition, wishes]
+    let digest = (any::<(u64, u64)>(), prop::collection::vec(any::<(u64, u64)>(), 0..=60)).prop_map(|((began, roster), late)| {
+        let late = late.into_iter().map(|(node, age_us)| Late { node: NodeId(node), age_us }).collect();
+        Message::Digest(Digest { began: Version(began), roster: Version(roster), late })
+    });
+    let fact = (any::<(u64, u64, u64, u64, u64, u32)>(), any::<(bool, bool, bool, bool, bool)>()).prop_map(
+        |((node, boot, age_us, tag, version, entries), (alive, eligible, left, quorate, standby))| Fact {
+            node: NodeId(node),
+            boot: BootId(boot),
+            alive,
+            age_us,
+            tag: Tag(tag),
+            state: NodeState { eligible, left, quorate, standby },
+            version: Version(version),
+            entries,
+        },
+    );
+    let roster = (any::<(u64, u64, u64)>(), prop::collection::vec(fact, 0..=20)).prop_map(|((began, from, to), facts)| {
+        Message::Roster(Roster { began: Version(began), from: Version(from), to: Version(to), facts })
+    });
+    let relayed = (any::<(u64, u64)>(), any::<(u64, u32, u32)>()).prop_map(|((node, boot), (version, first, total))| {
+        let entries = vec![Entry { group: GroupId(node ^ boot), stance: Stance::HandsOver { next: NodeId(boot) } }];
+        Message::Relayed(Relayed {
+            node: NodeId(node),
+            boot: BootId(boot),
+            claims: Claims { version: Version(version), first, total, entries },
+        })
+    });
+    let wants = any::<(u64, u64)>().prop_flat_map(|(node, version)| {
+        prop_oneof![
+            Just(Message::WantRoster(WantRoster { have: Version(version) })),
+            Just(Message::WantRelayed(WantRelayed { node: NodeId(node), version: Version(version) })),
+            Just(Message::WantElectorate),
+        ]
+    });
+    let set = || prop::collection::vec(any::<u64>().prop_map(NodeId), 0..=7);
+    let electorate = (set(), prop::collection::vec(set(), 0..=12), any::<bool>())
+        .prop_map(|(voters, former, new)| Message::Electorate(Electorate { voters, former, new }));
+    prop_oneof![heartbeat, claims, ack, any::<u64>().prop_map(want), definition, wishes, digest, roster, relayed, wants, electorate]
 }
 
 proptest! {

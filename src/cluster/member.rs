@@ -2,11 +2,14 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    sync::Arc,
     time::Duration,
 };
 
-use super::ENTRIES_PER_LIST;
-use crate::model::{BootId, Claims, Entry, Fingerprint, GroupId, Heartbeat, NodeId, NodeState, Stance, Tag, Time, Version};
+use super::{ENTRIES_PER_LIST, voter::index};
+use crate::model::{
+    BootId, Claims, Electorate, ElectorateId, Entry, Fact, Fingerprint, GroupId, Heartbeat, NodeId, NodeState, Stance, Tag, Time, Version,
+};
 
 /// Boots of a peer that are over; a late datagram of one must not bring it back.
 const REMEMBERED_BOOTS: usize = 8;
@@ -37,11 +40,21 @@ pub struct Member {
     state: NodeState,
     hears_us: bool,
     pub fingerprint: Option<Fingerprint>,
+    /// The voters it counts, as it last said.
+    pub electorate: Option<(ElectorateId, Arc<Electorate>)>,
+    /// They are others than ours: its vote does not count here.
+    pub other_voters: bool,
     /// Alive, eligible and quorate without a break since then.
     pub well_since: Option<Time>,
     version: Version,
     list: Vec<Entry>,
     assembling: Option<Assembly>,
+    /// Last heard of through voters, not from itself.
+    by_hearsay: bool,
+    /// The voters that call it alive, one bit each.
+    vouchers: u64,
+    /// The list that it claims as far as voters tell, when that has entries.
+    claims: Version,
 }
 
 /// A list of which parts are missing.
@@ -64,6 +77,19 @@ pub enum Hearing {
     Renews,
 }
 
+/// What to do about a voter's word on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hearsay {
+    /// It speaks of an incarnation that is over.
+    Over,
+    /// Nothing more is to be learned.
+    Known,
+    /// It claims nothing any more.
+    Emptied,
+    /// It claims this list, which has not arrived.
+    ListMissing(Version),
+}
+
 impl Member {
     pub fn new(node: NodeId, between: Between) -> Self {
         Self {
@@ -79,10 +105,15 @@ impl Member {
             state: NodeState::default(),
             hears_us: false,
             fingerprint: None,
+            electorate: None,
+            other_voters: false,
             well_since: None,
             version: Version(0),
             list: Vec::new(),
             assembling: None,
+            by_hearsay: false,
+            vouchers: 0,
+            claims: Version(0),
         }
     }
 
@@ -131,8 +162,9 @@ impl Member {
         self.state
     }
 
+    /// Touch with it is two-way. One that only voters hear need not hear us.
     pub fn hears_us(&self) -> bool {
-        self.hears_us
+        self.hears_us || self.by_hearsay
     }
 
     pub fn list(&self) -> &[Entry] {
@@ -168,6 +200,9 @@ impl Member {
             old_boots,
             known_alive: self.known_alive,
             fingerprint: self.fingerprint,
+            // Leases may rest on what it granted in its life before.
+            electorate: self.electorate.take(),
+            other_voters: self.other_voters,
             ..Self::new(self.node, self.between)
         };
         true
@@ -180,6 +215,7 @@ impl Member {
         }
         self.tag = Some(heartbeat.tag);
         self.last_heard = Some(now);
+        self.by_hearsay = false;
         self.left = heartbeat.state.left;
         self.state = heartbeat.state;
         self.hears_us = heartbeat.hears_you;
@@ -195,6 +231,77 @@ impl Member {
             self.assembling = None;
         }
         Hearing::Renews
+    }
+
+    /// Somebody whose word counts says that it lives; not needed where it is heard itself.
+    pub fn is_vouched(&self, live_voters: u64) -> bool {
+        !self.by_hearsay || self.vouchers & live_voters != 0
+    }
+
+    /// A voter calls it alive, or does not.
+    pub fn vouched_by(&mut self, voter: usize, vouched: bool) {
+        if vouched {
+            self.vouchers |= 1 << voter;
+        } else {
+            self.vouchers &= !(1 << voter);
+        }
+    }
+
+    /// What a voter tells others of it.
+    pub fn fact(&self, now: Time) -> Option<Fact> {
+        Some(Fact {
+            node: self.node,
+            boot: self.boot?,
+            alive: self.alive(now),
+            age_us: 0,
+            tag: self.tag?,
+            state: self.state,
+            version: self.version,
+            entries: index(self.list.len()),
+        })
+    }
+
+    /// A voter's word on it: it was heard then, and said this. Of two incarnations the one that was heard later lives.
+    pub fn hear_of(&mut self, fact: &Fact, heard: Time) -> Hearsay {
+        if self.boot != Some(fact.boot) {
+            let older = self.boot.is_some() && self.last_heard.is_some_and(|last| last >= heard);
+            if older || !self.meet(fact.boot) {
+                return Hearsay::Over;
+            }
+        }
+        if self.last_heard.is_none_or(|last| last < heard) {
+            self.by_hearsay = true;
+            self.last_heard = Some(heard);
+        }
+        if self.tag.is_none_or(|tag| tag < fact.tag) {
+            self.tag = Some(fact.tag);
+            self.left = fact.state.left;
+            self.state = fact.state;
+        }
+        if fact.version <= self.version {
+            return Hearsay::Known;
+        }
+        if fact.entries > 0 {
+            self.claims = self.claims.max(fact.version);
+            return Hearsay::ListMissing(fact.version);
+        }
+        self.version = fact.version;
+        self.list.clear();
+        self.assembling = None;
+        Hearsay::Emptied
+    }
+
+    /// A voter's word that it has been heard since.
+    pub fn refresh(&mut self, heard: Time) {
+        if self.last_heard.is_none_or(|last| last < heard) {
+            self.by_hearsay = true;
+            self.last_heard = Some(heard);
+        }
+    }
+
+    /// The list that voters tell of and that has not arrived.
+    pub fn list_missing(&self) -> Option<Version> {
+        (self.claims > self.version).then_some(self.claims)
     }
 
     /// Takes in (a part of) a list; true when a newer list is now complete. Ill-formed parts are ignored.

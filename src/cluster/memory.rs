@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{node::Standing, tenure::Tenure, wishes::WishMap};
-use crate::model::{AssignmentId, BootId, Fingerprint, GroupId, NodeId, Tag, Time, Version};
+use crate::model::{AssignmentId, BootId, Electorate, Fingerprint, GroupId, NodeId, Tag, Time, Version};
 
 /// To be kept, where only a reboot of the machine can lose it, after each [`Node::handle`](super::Node::handle) and before
 /// its outputs are carried out: a promise must not be made that a successor would not know of.
@@ -21,6 +21,8 @@ pub struct Memory {
     pub(super) standing: Standing,
     pub(super) promises: Option<Promises>,
     pub(super) tenures: Vec<Tenure>,
+    /// What peers count, where leases rest on their votes.
+    pub(super) electorates: Vec<(NodeId, Electorate)>,
 }
 
 impl Memory {

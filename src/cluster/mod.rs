@@ -7,13 +7,17 @@
 //! - [`voter`](self) side: [`Voter`] keeps at most one grant per assignment and answers heartbeats.
 //! - candidate side: a [`Tenure`](tenure::Tenure) per group walks from down over asking to running and back.
 //! - [`member`] knows the peers: who is alive, what they claim, whether they see us.
+//! - [`electorate`] says whose votes count while the voters are being changed.
+//! - [`relay`] is what voters tell nodes that are no voters about each other.
 //! - [`verdict`] decides, from facts alone, whether this node asks for a group now or what it waits for.
 //! - [`wishes`] is what operators want, replicated.
 //! - [`Node`] ties them together; its [`Memory`] lets another process take its place.
 
+mod electorate;
 mod member;
 mod memory;
 mod node;
+mod relay;
 mod tenure;
 mod verdict;
 mod view;

@@ -177,6 +177,14 @@ impl Claim {
         self.ends.iter().copied().filter(|end| *end > Time::ZERO && kept_by(*end) >= needed).max()
     }
 
+    /// Until when `needed` of these voters together surely grant it to nobody else.
+    pub fn until_among(&self, voters: &[usize], needed: usize) -> Option<Time> {
+        let mut ends: Vec<Time> =
+            voters.iter().filter_map(|voter| self.ends.get(*voter).copied()).filter(|end| *end > Time::ZERO).collect();
+        ends.sort_unstable_by(|a, b| b.cmp(a));
+        ends.get(needed.checked_sub(1)?).copied()
+    }
+
     /// A voter has granted it to another holder.
     pub fn is_elsewhere(&self) -> bool {
         self.refusals().any(|(reason, _)| matches!(reason, RefusalReason::Busy { .. }))

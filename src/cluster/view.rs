@@ -28,6 +28,10 @@ pub struct View {
     pub alive: Vec<NodeId>,
     /// Living peers whose configuration differs.
     pub mismatched: Vec<NodeId>,
+    /// Living nodes that count other voters, such that two majorities could miss each other: their votes do not count.
+    pub uncounted: Vec<NodeId>,
+    /// Voters that must be heard once before this node, which remembers no earlier cluster, relies on others like it.
+    pub unheard: Vec<NodeId>,
     /// The groups this node is a candidate for.
     pub groups: Vec<GroupView>,
 }

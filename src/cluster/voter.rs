@@ -113,7 +113,7 @@ impl Voter {
     /// what was seen before are the caller's to drop.
     pub fn answer(&mut self, from: NodeId, boot: BootId, tag: Tag, version: Version, list: &[Entry], now: Time) -> Vec<Ack> {
         let cap_us = micros(self.cap);
-        let empty = |first: usize| Ack { tag, version, first: index(first), count: 0, cap_us, refused: Vec::new() };
+        let empty = |first: usize| Ack { tag, version, first: index(first), count: 0, cap_us, refused: Vec::new(), electorate: None };
         let mut acks = vec![empty(0)];
         for (position, entry) in list.iter().enumerate() {
             let Stance::Claims { lease_us, .. } = entry.stance else { continue };

@@ -34,7 +34,7 @@ use super::{
 };
 use crate::{
     cluster::{Draft, Node, View},
-    model::{Action, Checks, Command, Config, Event, Message, NodeId, Output, Record, Time, Unacceptable},
+    model::{Action, Checks, Command, Config, Electorate, Event, Message, NodeId, Output, Record, Time, Unacceptable},
     sys::{
         clock,
         notify::{self, Notify},
@@ -183,10 +183,12 @@ impl Mailbox {
 }
 
 /// What the thread tells the rest of the daemon besides orders to groups.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// The checks before carrying on alone are wanted.
     CheckAlone(Checks),
+    /// The voters that this node counts are to be noted on disk.
+    Remember(Electorate),
     /// Everything is given back: the daemon may exit.
     Left,
 }
@@ -410,6 +412,7 @@ impl ClusterThread {
                 Output::Act(action) => self.parts.orders.give(action),
                 Output::Decided(decision) => decisions::log(&self.parts.config, self.parts.me, &decision),
                 Output::Keep(records) => drop(self.parts.keep.send_replace(records)),
+                Output::Remember(electorate) => self.notice(Notice::Remember(electorate)),
                 Output::Left => {
                     self.flush();
                     self.parts.ledger.remove();
@@ -473,7 +476,7 @@ impl ClusterThread {
     fn notice(&self, notice: Notice) {
         // The receiver lives as long as the daemon and the queue is never left unread.
         if let Err(error) = self.parts.notices.try_send(notice) {
-            info!("notice {notice:?} not taken: {error}");
+            info!("a notice was not taken: {error}");
         }
     }
 }

@@ -20,6 +20,12 @@ pub fn log(config: &Config, me: NodeId, decision: &Decision) {
             warn!("node {} runs another configuration: compare the configuration files of both nodes", config.name(node));
         }
         Decision::Mismatch { node, differs: false } => info!("node {} runs the same configuration again", config.name(node)),
+        Decision::OtherVoters { node, differs: true } => warn!(
+            "node {} counts other voters than this node, and its vote does not count here: restart it with the new configuration, \
+             and change one voter at a time",
+            config.name(node)
+        ),
+        Decision::OtherVoters { node, differs: false } => info!("the vote of node {} counts again", config.name(node)),
         Decision::Quorum { quorate: true, voters } => info!("quorum: in touch with {voters} of {} voters", config.voters().count()),
         Decision::Quorum { quorate: false, voters } => {
             warn!("no quorum: in touch with {voters} of {} voters; nothing that needs a lease can run here", config.voters().count());

@@ -57,7 +57,7 @@ use crate::{
     config::{AuthFault, AuthKey, Finding, load_auth, this_node},
     control::{ControlError, Handler, LinkHandler, LocalServer, RemoteServer},
     drivers::{DriverError, Drivers, Settings},
-    model::{Assignment, BootId, Config, Event, NodeConfig, Order},
+    model::{Assignment, BootId, Config, Electorate, Event, NodeConfig, Order},
     sys::{
         clock,
         notify::{Message, Notify},
@@ -161,9 +161,11 @@ async fn serve(config: Arc<Config>, node: NodeConfig, authkey: Arc<AuthKey>, not
     let local = LocalServer::bind(&config.server.run_dir, &config.server.cluster_user, &config.server.cluster_group)?;
     let remembered = state::longest_lease(&config.server.spool_dir);
     let (ledger, memory) = Ledger::open(&config.server.run_dir, &config.server.service_name)?;
-    let mut core = resume_or_start(&config, &node, memory, Start { longest_lease: remembered })?;
+    let start = Start { longest_lease: remembered, electorate: state::electorate(&config.server.spool_dir) };
+    let mut core = resume_or_start(&config, &node, memory, start)?;
     // Before anything is granted: a crash right after a longer grant must be followed by a longer silence.
     state::note_longest_lease(&config.server.spool_dir, core.longest_lease().max(remembered))?;
+    state::note_electorate(&config.server.spool_dir, core.electorate())?;
     let wish_file = WishFile::new(&config.server.spool_dir);
     core.recall(&wish_file.load(), clock::now());
     let endpoint = Endpoint::new(authkey.bytes(), node.id, core.boot(), config.nodes.iter().map(|node| node.id), random()?);
@@ -235,6 +237,7 @@ async fn serve(config: Arc<Config>, node: NodeConfig, authkey: Arc<AuthKey>, not
             _ = hang_up.recv() => warn!("SIGHUP: the configuration is read at start only; restart this node to change it"),
             notice = noticed.recv() => match notice {
                 Some(Notice::CheckAlone(checks)) => drop(tokio::spawn(alone::check(shared.clone(), checks))),
+                Some(Notice::Remember(electorate)) => remember(&config, electorate).await,
                 Some(Notice::Left) => {}
                 None => break,
             },
@@ -257,7 +260,7 @@ async fn serve(config: Arc<Config>, node: NodeConfig, authkey: Arc<AuthKey>, not
 fn resume_or_start(config: &Arc<Config>, node: &NodeConfig, memory: Option<Memory>, start: Start) -> Result<Node, DaemonError> {
     let now = clock::now();
     if let Some(memory) = memory {
-        match Node::resume(config.clone(), node.id, memory, start, now) {
+        match Node::resume(config.clone(), node.id, memory, start.clone(), now) {
             Ok(core) => {
                 info!("an earlier process of this node ended without leaving: going on with its leases");
                 return Ok(core);
@@ -296,6 +299,16 @@ async fn leave(config: &Config, mailbox: &Mailbox, noticed: &mut mpsc::Receiver<
 fn slowest_stop(config: &Config) -> Duration {
     let stop_timeout = |assignment: &Assignment| config.resource(&assignment.resource).map(|resource| resource.options.stop_timeout);
     config.groups.iter().map(|group| group.assignments.iter().filter_map(stop_timeout).sum()).max().unwrap_or_default()
+}
+
+/// Notes what the voters are now, off the threads that must not wait for a disk.
+async fn remember(config: &Config, electorate: Electorate) {
+    let spool_dir = config.server.spool_dir.clone();
+    match tokio::task::spawn_blocking(move || state::note_electorate(&spool_dir, &electorate)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => warn!("{error}"),
+        Err(error) => warn!("the voters were not noted: {error}"),
+    }
 }
 
 /// Once every lease of an earlier, longer configuration has run out, the silence after the next start need not cover it.

@@ -1,4 +1,5 @@
-//! What the daemon keeps in files: its pid and lock in run_dir, the longest lease it may have granted in spool_dir.
+//! What the daemon keeps in files: its pid and lock in run_dir, the longest lease it may have granted and the voters that it
+//! counts in spool_dir.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -10,10 +11,15 @@ use std::{
 
 use nix::fcntl::{Flock, FlockArg};
 
-use crate::model::Server;
+use crate::model::{Electorate, NodeId, Server};
 
 /// Longest lease that a damaged or planted file can make us wait for.
 const LONGEST_BELIEVED: Duration = Duration::from_secs(24 * 3600);
+/// Longest file about voters that is read: far beyond what is written.
+const LONGEST_VOTERS: u64 = 64 << 10;
+/// Its first line, when this node has heard every voter, and when it has not.
+const KNOWN: &str = "known";
+const NEW: &str = "new";
 
 /// Why the files could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -105,19 +111,78 @@ pub fn longest_lease(spool_dir: &Path) -> Duration {
 /// # Errors
 /// When spool_dir cannot be written.
 pub fn note_longest_lease(spool_dir: &Path, lease: Duration) -> Result<(), StateError> {
-    let path = file(spool_dir);
+    replace(spool_dir, &file(spool_dir), &format!("{}\n", lease.as_micros()))
+}
+
+/// The voters that this node counted last, as noted in spool_dir; nothing when nothing (credible) is noted.
+#[must_use]
+pub fn electorate(spool_dir: &Path) -> Option<Electorate> {
+    let mut text = String::new();
+    File::open(voters_file(spool_dir)).ok()?.take(LONGEST_VOTERS).read_to_string(&mut text).ok()?;
+    let mut lines = text.lines();
+    let new = match lines.next()? {
+        KNOWN => false,
+        NEW => true,
+        _ => return None,
+    };
+    let set = |line: &str| line.split_whitespace().map(|node| u64::from_str_radix(node, 16).map(NodeId).ok()).collect::<Option<Vec<_>>>();
+    let mut sets = lines.map(set).collect::<Option<Vec<_>>>()?.into_iter();
+    Some(Electorate { voters: sets.next()?, former: sets.collect(), new })
+}
+
+/// Notes them: the present ones, then former ones that may still count somewhere.
+///
+/// # Errors
+/// When spool_dir cannot be written.
+pub fn note_electorate(spool_dir: &Path, electorate: &Electorate) -> Result<(), StateError> {
+    let Electorate { voters, former, new } = electorate;
+    let mut text = format!("{}\n", if *new { NEW } else { KNOWN });
+    for set in std::iter::once(voters).chain(former) {
+        let line: Vec<String> = set.iter().map(ToString::to_string).collect();
+        text += &format!("{}\n", line.join(" "));
+    }
+    replace(spool_dir, &voters_file(spool_dir), &text)
+}
+
+/// The old content or the new one, whatever happens.
+fn replace(spool_dir: &Path, path: &Path, text: &str) -> Result<(), StateError> {
     let new = path.with_extension("new");
     let write = || {
         let mut file =
             OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW).open(&new)?;
-        writeln!(file, "{}", lease.as_micros())?;
+        file.write_all(text.as_bytes())?;
         file.sync_all()?;
-        fs::rename(&new, &path)?;
+        fs::rename(&new, path)?;
         File::open(spool_dir)?.sync_all()
     };
-    write().map_err(|source| StateError::File { path: path.clone(), source })
+    write().map_err(|source| StateError::File { path: path.to_owned(), source })
+}
+
+fn voters_file(spool_dir: &Path) -> PathBuf {
+    spool_dir.join("voters")
 }
 
 fn file(spool_dir: &Path) -> PathBuf {
     spool_dir.join("longest_lease_us")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_voters_come_back_as_they_were_noted() {
+        let directory = std::env::temp_dir().join(format!("drcm-state-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        assert_eq!(electorate(&directory), None);
+        let set = |voters: &[u64]| voters.iter().copied().map(NodeId).collect::<Vec<_>>();
+        for new in [true, false] {
+            let noted = Electorate { voters: set(&[1, u64::MAX]), former: vec![set(&[1]), set(&[1, 2, 3])], new };
+            note_electorate(&directory, &noted).unwrap();
+            assert_eq!(electorate(&directory), Some(noted));
+        }
+        fs::write(voters_file(&directory), "known\nnot hexadecimal\n").unwrap();
+        assert_eq!(electorate(&directory), None);
+        fs::remove_dir_all(&directory).unwrap();
+    }
 }

@@ -115,7 +115,7 @@ impl Status {
                 alive: std::iter::once(me).chain(look.view.alive.iter().copied()).collect(),
                 mismatched: look.view.mismatched.clone(),
             },
-            groups: groups.iter().map(|(group, view)| self.group_report(group, view, look.at)).collect(),
+            groups: groups.iter().map(|(group, view)| self.group_report(group, view, look)).collect(),
             resources,
             wishes: look
                 .view
@@ -137,7 +137,8 @@ impl Status {
         }
     }
 
-    fn group_report(&self, group: &Group, view: &GroupView, at: Time) -> GroupReport {
+    fn group_report(&self, group: &Group, view: &GroupView, look: &Look) -> GroupReport {
+        let at = look.at;
         let activity = match view.phase {
             Phase::Down if view.unable => Activity::Failed,
             Phase::Down => Activity::Stopped,
@@ -153,12 +154,13 @@ impl Status {
             activity,
             lease_ms: view.until.map(|until| u64::try_from(until.since(at).as_millis()).unwrap_or(u64::MAX)),
             owner: view.owner,
-            reason: self.reason(view, at),
+            reason: self.reason(view, look),
         }
     }
 
     /// Why a group is not running here, as a sentence.
-    fn reason(&self, view: &GroupView, at: Time) -> String {
+    fn reason(&self, view: &GroupView, look: &Look) -> String {
+        let at = look.at;
         let name = |node: NodeId| self.shared.config.name(node);
         let in_ms = |when: Time| format!("{} ms", when.since(at).as_millis());
         match (view.phase, view.wait) {
@@ -172,7 +174,7 @@ impl Status {
                 "it failed on this node, or its link is down: see the problem of its resources".to_owned()
             }
             (Phase::Down, Some(Wait::Unable)) => "it failed on this node".to_owned(),
-            (Phase::Down, Some(Wait::NoQuorum)) => "no quorum: a majority of voters is not in touch".to_owned(),
+            (Phase::Down, Some(Wait::NoQuorum)) => self.no_quorum(look),
             (Phase::Down, Some(Wait::Silent { until })) => format!("this node has just started and waits for another {}", in_ms(until)),
             (Phase::Down, Some(Wait::OwnedBy(node))) => format!("{} owns it", name(node)),
             (Phase::Down, Some(Wait::LeaseRuns { holder, until })) => {
@@ -183,6 +185,26 @@ impl Status {
                 format!("left to {}, which is a better candidate, for another {}", name(node), in_ms(when))
             }
             (Phase::Down, None) => "about to be taken".to_owned(),
+        }
+    }
+
+    /// Why there is no quorum, and what to do.
+    fn no_quorum(&self, look: &Look) -> String {
+        let names = |nodes: &[NodeId]| nodes.iter().map(|node| self.shared.config.name(*node)).collect::<Vec<_>>().join(", ");
+        let view = &look.view;
+        if !view.uncounted.is_empty() {
+            format!(
+                "no quorum: {} count other voters; restart them with the new configuration, and change one voter at a time",
+                names(&view.uncounted)
+            )
+        } else if view.voters_seen > view.voters / 2 && !view.unheard.is_empty() {
+            format!(
+                "no quorum: none of the voters in touch remembers this cluster; it begins once {} has been up with the others, or has \
+                 been taken out of the file",
+                names(&view.unheard)
+            )
+        } else {
+            "no quorum: a majority of voters is not in touch".to_owned()
         }
     }
 

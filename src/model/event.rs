@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{BootId, Generation, GroupId, Message, NodeId, Record, Stamp, Subject, Time, Wish};
+use super::{BootId, Electorate, Generation, GroupId, Message, NodeId, Record, Stamp, Subject, Time, Wish};
 
 /// Something that happened; given to the core with the time at which it is handled.
 #[derive(Clone, Debug, PartialEq)]
@@ -87,6 +87,8 @@ pub enum Output {
     Decided(Decision),
     /// What operators want has changed: all of it, to be kept where it survives a reboot.
     Keep(Vec<Record>),
+    /// To be kept where it survives a reboot; when it cannot be, what was kept before is still right, only more careful.
+    Remember(Electorate),
     /// After [`Order::Leave`]: nothing is held any more; the daemon may exit.
     Left,
 }
@@ -184,6 +186,14 @@ pub enum Decision {
         /// The peer.
         node: NodeId,
         /// It differs now.
+        differs: bool,
+    },
+    /// A peer counts other voters than this node, such that two majorities could miss each other (or no longer does): its
+    /// vote does not count here.
+    OtherVoters {
+        /// The peer.
+        node: NodeId,
+        /// It does now.
         differs: bool,
     },
     /// Touch with a majority of voters won or lost.

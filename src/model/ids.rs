@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::Electorate;
+
 /// 64-bit FNV-1a over length-prefixed parts; stable across versions and architectures because it travels on the wire.
 fn stable_hash<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> u64 {
     let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
@@ -60,6 +62,10 @@ opaque_id! {
     Fingerprint
 }
 opaque_id! {
+    /// An [`Electorate`], as a hash; equal on nodes that count the same voters and remember the same of earlier ones.
+    ElectorateId
+}
+opaque_id! {
     /// Number of one heartbeat of one boot; grows by one each. A lease is timed from the moment its tag was drawn.
     Tag
 }
@@ -99,11 +105,33 @@ impl Fingerprint {
     }
 }
 
+impl ElectorateId {
+    /// The id of what a node counts.
+    #[must_use]
+    pub fn of(electorate: &Electorate) -> Self {
+        let Electorate { voters, former, new } = electorate;
+        let mut parts: Vec<[u8; 8]> = vec![u64::from(*new).to_be_bytes()];
+        for set in std::iter::once(voters).chain(former) {
+            parts.push((set.len() as u64).to_be_bytes());
+            parts.extend(set.iter().map(|node| node.0.to_be_bytes()));
+        }
+        let parts = std::iter::once(b"electorate".as_slice()).chain(parts.iter().map(<[u8; 8]>::as_slice));
+        Self(stable_hash(parts))
+    }
+}
+
 impl Tag {
     /// The tag after this one.
     #[must_use]
     pub fn next(self) -> Self {
         Self(self.0 + 1)
+    }
+}
+
+impl Default for Version {
+    /// Before the first list.
+    fn default() -> Self {
+        Self(0)
     }
 }
 

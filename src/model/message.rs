@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{AssignmentId, Fingerprint, GroupId, NodeId, Tag, Version, WishDigest, Wishes};
+use super::{AssignmentId, BootId, Electorate, ElectorateId, Fingerprint, GroupId, NodeId, Tag, Version, WishDigest, Wishes};
 
 /// One message. Several to the same node may share a datagram.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -20,6 +20,20 @@ pub enum Message {
     Definition(Definition),
     /// What operators want.
     Wishes(Wishes),
+    /// A voter's word, to a node that is none, on the nodes that are none: they do not hear each other.
+    Digest(Digest),
+    /// What a voter knows of nodes that are no voters, as far as it has changed.
+    Roster(Roster),
+    /// "I know your roster up to N: send what came after."
+    WantRoster(WantRoster),
+    /// A list of claims, or a part of one, as another node published it.
+    Relayed(Relayed),
+    /// "Send me that node's list."
+    WantRelayed(WantRelayed),
+    /// The voters that the sender counts, and those it or others counted before.
+    Electorate(Electorate),
+    /// "Send me your electorate."
+    WantElectorate,
 }
 
 /// Sent to every peer each `keep_alive_interval`, and at once when something changed.
@@ -39,6 +53,8 @@ pub struct Heartbeat {
     pub fingerprint: Fingerprint,
     /// What operators want, as far as it knows; none from a version that knows of no such thing.
     pub wishes: Option<WishDigest>,
+    /// The voters it counts; none from a version that knows of no such thing.
+    pub electorate: Option<ElectorateId>,
 }
 
 /// What a node says of itself.
@@ -110,6 +126,8 @@ pub struct Ack {
     pub cap_us: u64,
     /// Entries not granted, ascending.
     pub refused: Vec<Refusal>,
+    /// The voters that the answering one counts; none from a version that knows of no such thing.
+    pub electorate: Option<ElectorateId>,
 }
 
 /// One entry not granted.
@@ -158,4 +176,87 @@ pub struct Definition {
     pub total: u32,
     /// The members.
     pub assignments: Vec<AssignmentId>,
+}
+
+/// Rides on every heartbeat of a voter to a node that is none. Every node that the roster calls alive has been heard within
+/// the last two heartbeat intervals or an eighth of T, whichever is longer, but for the late ones.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Digest {
+    /// Number with which the voter's roster began: what was told of an earlier one is void.
+    pub began: Version,
+    /// Number of the voter's roster.
+    pub roster: Version,
+    /// Nodes not heard for longer than that; the longest silent ones, when there are too many to name.
+    pub late: Vec<Late>,
+}
+
+/// A node whose heartbeat is overdue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Late {
+    /// The node.
+    pub node: NodeId,
+    /// How long the voter has not heard it, by the voter's clock, in microseconds.
+    pub age_us: u64,
+}
+
+/// Everything that changed in a voter's roster after `from`, up to `to`. A reader that has not come as far as `from` lacks
+/// something and asks.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Roster {
+    /// Number with which the roster began: what was told of an earlier one is void.
+    pub began: Version,
+    /// The reader must know the roster up to here.
+    pub from: Version,
+    /// And does up to here afterwards.
+    pub to: Version,
+    /// What has changed.
+    pub facts: Vec<Fact>,
+}
+
+/// What a voter knows of one node that is no voter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Fact {
+    /// The node.
+    pub node: NodeId,
+    /// Its incarnation, proven to the voter.
+    pub boot: BootId,
+    /// The voter has heard it within T.
+    pub alive: bool,
+    /// How long ago that was when this was sent, by the voter's clock, in microseconds.
+    pub age_us: u64,
+    /// The heartbeat that said so.
+    pub tag: Tag,
+    /// What it says of itself.
+    pub state: NodeState,
+    /// The list it claims.
+    pub version: Version,
+    /// Entries in that list.
+    pub entries: u32,
+}
+
+/// See [`Message::WantRoster`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct WantRoster {
+    /// Known up to here.
+    pub have: Version,
+}
+
+/// See [`Message::Relayed`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Relayed {
+    /// Whose list it is.
+    pub node: NodeId,
+    /// The incarnation that published it.
+    pub boot: BootId,
+    /// The list, or a part of it.
+    pub claims: Claims,
+}
+
+/// See [`Message::WantRelayed`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct WantRelayed {
+    /// Whose list.
+    pub node: NodeId,
+    /// The list wanted, or any later one.
+    pub version: Version,
 }

@@ -4,6 +4,7 @@
 //! construction, ordering, display and arithmetic of the types themselves.
 
 mod config;
+mod electorate;
 mod event;
 mod ids;
 mod message;
@@ -15,9 +16,13 @@ pub use config::{
     Address, Application, CheckIntervals, Config, Crontab, Driver, Failback, FileSystem, Group, Interface, Keep, LogSettings, NoQuorum,
     NodeConfig, Options, Pace, Quorum, Resource, Server, Service, Spec, Takeover, Transport,
 };
+pub use electorate::Electorate;
 pub use event::{Action, AskReason, Checks, Decision, Event, Order, Outcome, Output, StopReason, Wake};
-pub use ids::{Assignment, AssignmentId, BootId, Fingerprint, Generation, GroupId, Kind, NodeId, ResourceId, Tag, Version};
-pub use message::{Ack, Claims, Definition, Entry, Heartbeat, Message, NodeState, Refusal, RefusalReason, Stance, Want};
+pub use ids::{Assignment, AssignmentId, BootId, ElectorateId, Fingerprint, Generation, GroupId, Kind, NodeId, ResourceId, Tag, Version};
+pub use message::{
+    Ack, Claims, Definition, Digest, Entry, Fact, Heartbeat, Late, Message, NodeState, Refusal, RefusalReason, Relayed, Roster, Stance,
+    Want, WantRelayed, WantRoster,
+};
 pub use operator::{Command, Lasts, Obstacle, Outlook, Record, Stamp, Subject, Unacceptable, Wish, WishDigest, Wishes};
 pub use report::{
     Activity, ClusterReport, GroupReport, MemberReport, NodeReport, Problem, QuorumReport, Request, ResourceReport, Response, WishReport,

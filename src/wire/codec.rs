@@ -3,8 +3,8 @@
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::model::{
-    Ack, AssignmentId, Claims, Definition, Entry, Fingerprint, GroupId, Heartbeat, Message, NodeState, Record, Refusal, Tag, Version, Want,
-    WishDigest, Wishes,
+    Ack, AssignmentId, BootId, Claims, Definition, Digest, Electorate, ElectorateId, Entry, Fact, Fingerprint, GroupId, Heartbeat, Late,
+    Message, NodeId, NodeState, Record, Refusal, Relayed, Roster, Tag, Version, Want, WantRelayed, WantRoster, WishDigest, Wishes,
 };
 
 /// Kind and length.
@@ -22,6 +22,13 @@ const KIND_ACK: u8 = 18;
 const KIND_WANT: u8 = 19;
 const KIND_DEFINITION: u8 = 20;
 const KIND_WISHES: u8 = 21;
+const KIND_DIGEST: u8 = 32;
+const KIND_ROSTER: u8 = 33;
+const KIND_WANT_ROSTER: u8 = 34;
+const KIND_RELAYED: u8 = 35;
+const KIND_WANT_RELAYED: u8 = 36;
+const KIND_ELECTORATE: u8 = 37;
+const KIND_WANT_ELECTORATE: u8 = 38;
 
 /// A record that breaks the layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +52,13 @@ pub const fn kind_name(message: &Message) -> &'static str {
         Message::Want(_) => "want",
         Message::Definition(_) => "definition",
         Message::Wishes(_) => "wishes",
+        Message::Digest(_) => "digest",
+        Message::Roster(_) => "roster",
+        Message::WantRoster(_) => "want of a roster",
+        Message::Relayed(_) => "relayed claims",
+        Message::WantRelayed(_) => "want of relayed claims",
+        Message::Electorate(_) => "electorate",
+        Message::WantElectorate => "want of an electorate",
     }
 }
 
@@ -53,15 +67,17 @@ pub fn put_message(message: &Message, out: &mut Vec<u8>) -> usize {
     let start = out.len();
     out.extend_from_slice(&[0; RECORD_HEADER]);
     let kind = match message {
-        Message::Heartbeat(Heartbeat { tag, version, entries, state, hears_you, fingerprint, wishes }) => {
+        Message::Heartbeat(Heartbeat { tag, version, entries, state, hears_you, fingerprint, wishes, electorate }) => {
             put(tag, out);
             put(version, out);
             put(entries, out);
             put(state, out);
             put(hears_you, out);
             put(fingerprint, out);
+            // Fields at the end are there up to the first that is not.
             if let Some(wishes) = wishes {
                 put(wishes, out);
+                put_if_there(electorate.as_ref(), out);
             }
             KIND_HEARTBEAT
         }
@@ -72,13 +88,14 @@ pub fn put_message(message: &Message, out: &mut Vec<u8>) -> usize {
             put(entries, out);
             KIND_CLAIMS
         }
-        Message::Ack(Ack { tag, version, first, count, cap_us, refused }) => {
+        Message::Ack(Ack { tag, version, first, count, cap_us, refused, electorate }) => {
             put(tag, out);
             put(version, out);
             put(first, out);
             put(count, out);
             put(cap_us, out);
             put(refused, out);
+            put_if_there(electorate.as_ref(), out);
             KIND_ACK
         }
         Message::Want(Want { version }) => {
@@ -96,6 +113,44 @@ pub fn put_message(message: &Message, out: &mut Vec<u8>) -> usize {
             put(records, out);
             KIND_WISHES
         }
+        Message::Digest(Digest { began, roster, late }) => {
+            put(began, out);
+            put(roster, out);
+            put(late, out);
+            KIND_DIGEST
+        }
+        Message::Roster(Roster { began, from, to, facts }) => {
+            put(began, out);
+            put(from, out);
+            put(to, out);
+            put(facts, out);
+            KIND_ROSTER
+        }
+        Message::WantRoster(WantRoster { have }) => {
+            put(have, out);
+            KIND_WANT_ROSTER
+        }
+        Message::Relayed(Relayed { node, boot, claims: Claims { version, first, total, entries } }) => {
+            put(node, out);
+            put(boot, out);
+            put(version, out);
+            put(first, out);
+            put(total, out);
+            put(entries, out);
+            KIND_RELAYED
+        }
+        Message::WantRelayed(WantRelayed { node, version }) => {
+            put(node, out);
+            put(version, out);
+            KIND_WANT_RELAYED
+        }
+        Message::Electorate(Electorate { voters, former, new }) => {
+            put(voters, out);
+            put(former, out);
+            put(new, out);
+            KIND_ELECTORATE
+        }
+        Message::WantElectorate => KIND_WANT_ELECTORATE,
     };
     let length = out.len() - start - RECORD_HEADER;
     out[start] = kind;
@@ -161,6 +216,7 @@ fn message(kind: u8, content: &[u8]) -> Result<Option<Message>, Malformed> {
             hears_you: fields.take()?,
             fingerprint: fields.take::<Fingerprint>()?,
             wishes: fields.take_if_there::<WishDigest>()?,
+            electorate: fields.take_if_there::<ElectorateId>()?,
         }),
         KIND_CLAIMS => Message::Claims(Claims {
             version: fields.take::<Version>()?,
@@ -175,6 +231,7 @@ fn message(kind: u8, content: &[u8]) -> Result<Option<Message>, Malformed> {
             count: fields.take()?,
             cap_us: fields.take()?,
             refused: fields.list::<Refusal>()?,
+            electorate: fields.take_if_there::<ElectorateId>()?,
         }),
         KIND_WANT => Message::Want(Want { version: fields.take::<Version>()? }),
         KIND_DEFINITION => Message::Definition(Definition {
@@ -184,6 +241,31 @@ fn message(kind: u8, content: &[u8]) -> Result<Option<Message>, Malformed> {
             assignments: fields.list::<AssignmentId>()?,
         }),
         KIND_WISHES => Message::Wishes(Wishes { records: fields.list::<Record>()? }),
+        KIND_DIGEST => {
+            Message::Digest(Digest { began: fields.take::<Version>()?, roster: fields.take::<Version>()?, late: fields.list::<Late>()? })
+        }
+        KIND_ROSTER => Message::Roster(Roster {
+            began: fields.take::<Version>()?,
+            from: fields.take::<Version>()?,
+            to: fields.take::<Version>()?,
+            facts: fields.list::<Fact>()?,
+        }),
+        KIND_WANT_ROSTER => Message::WantRoster(WantRoster { have: fields.take::<Version>()? }),
+        KIND_RELAYED => Message::Relayed(Relayed {
+            node: fields.take::<NodeId>()?,
+            boot: fields.take::<BootId>()?,
+            claims: Claims {
+                version: fields.take::<Version>()?,
+                first: fields.take()?,
+                total: fields.take()?,
+                entries: fields.list::<Entry>()?,
+            },
+        }),
+        KIND_WANT_RELAYED => Message::WantRelayed(WantRelayed { node: fields.take::<NodeId>()?, version: fields.take::<Version>()? }),
+        KIND_ELECTORATE => {
+            Message::Electorate(Electorate { voters: fields.list::<NodeId>()?, former: fields.lists::<NodeId>()?, new: fields.take()? })
+        }
+        KIND_WANT_ELECTORATE => Message::WantElectorate,
         _ => return Ok(None),
     }))
 }
@@ -191,6 +273,13 @@ fn message(kind: u8, content: &[u8]) -> Result<Option<Message>, Malformed> {
 /// Appends one field. A list is its length and its elements.
 fn put<T: Serialize + ?Sized>(field: &T, out: &mut Vec<u8>) {
     *out = postcard::to_extend(field, std::mem::take(out)).expect("integers and lists of them can always be appended to a vector");
+}
+
+/// Appends a field that older versions do not have, the last ones of a message.
+fn put_if_there<T: Serialize>(field: Option<&T>, out: &mut Vec<u8>) {
+    if let Some(field) = field {
+        put(field, out);
+    }
 }
 
 /// What is left of a message's content.
@@ -206,6 +295,13 @@ impl Fields<'_> {
     /// A field that older versions do not write.
     fn take_if_there<T: DeserializeOwned>(&mut self) -> Result<Option<T>, Malformed> {
         if self.0.is_empty() { Ok(None) } else { self.take().map(Some) }
+    }
+
+    /// A list of lists.
+    fn lists<T: DeserializeOwned>(&mut self) -> Result<Vec<Vec<T>>, Malformed> {
+        let length: u32 = self.take()?;
+        let possible = usize::try_from(length).is_ok_and(|length| length <= self.0.len());
+        if possible { (0..length).map(|_| self.list()).collect() } else { Err(Malformed) }
     }
 
     /// A list whose announced length is believed only as far as bytes are there for it.

@@ -398,7 +398,7 @@ impl Turn {
                     self.change(node, |host| host.executor.until = until);
                 }
                 Output::Act(Action::CheckAlone { .. }) => return Err(format!("node {node} of three wants to carry on alone")),
-                Output::Act(Action::Announce { .. } | Action::HandsOff(_)) | Output::Keep(_) | Output::Left => {}
+                Output::Act(Action::Announce { .. } | Action::HandsOff(_)) | Output::Keep(_) | Output::Remember(_) | Output::Left => {}
                 Output::Decided(decision) => self.seen.lost |= matches!(decision, Decision::Lost { .. }),
             }
         }
@@ -457,8 +457,11 @@ impl Turn {
                 let until = bound_until(rules.clocks[node], rules.config.lease(), now);
                 Rc::make_mut(&mut self.state.truth).grants(node, to, life, ack.version.0, until, now)
             }
-            Message::Want(_) | Message::Wishes(_) => Ok(()),
+            Message::Want(_) | Message::Wishes(_) | Message::Electorate(_) | Message::WantElectorate => Ok(()),
             Message::Definition(_) => Err("nobody needs a definition here".to_owned()),
+            Message::Digest(_) | Message::Roster(_) | Message::WantRoster(_) | Message::Relayed(_) | Message::WantRelayed(_) => {
+                Err("all nodes are voters here: nothing is relayed".to_owned())
+            }
         }
     }
 

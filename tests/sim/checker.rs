@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
-use drcm::model::{Ack, BootId, Claims, Entry, Generation, Heartbeat, Stance, Time, Version};
+use drcm::model::{Ack, BootId, Claims, Entry, Generation, Heartbeat, Relayed, Stance, Time, Version};
 
 use super::{
     clock::{Clock, Instant},
+    nodes::Nodes,
     setup::GroupFacts,
 };
 
@@ -56,8 +57,8 @@ pub struct Checker {
     holds: Vec<Option<Hold>>,
     /// By node and group: the latest order.
     generations: Vec<Option<Generation>>,
-    /// By assignment: the nodes that have it active, one bit each.
-    active: Vec<u16>,
+    /// By assignment: the nodes that have it active.
+    active: Vec<Nodes>,
     nodes: usize,
     /// How much later than told a lease may end where nobody else's promise is needed.
     step: Duration,
@@ -74,7 +75,7 @@ impl Checker {
             own_votes: vec![(BootId(0), 0); all],
             holds: vec![None; all],
             generations: vec![None; all],
-            active: vec![0; assignments],
+            active: vec![Nodes::default(); assignments],
             nodes,
             step,
             groups,
@@ -92,16 +93,17 @@ impl Checker {
     }
 
     /// The nodes that have an assignment active.
-    pub fn active(&self, assignment: usize) -> u16 {
+    pub fn active(&self, assignment: usize) -> Nodes {
         self.active[assignment]
     }
 
     /// The first node on which all members of a group are active.
     pub fn owner(&self, group: usize) -> Option<usize> {
         let members = self.groups[group].members;
-        let everywhere =
-            (0..self.active.len()).filter(|index| members >> index & 1 == 1).fold(u16::MAX, |nodes, index| nodes & self.active[index]);
-        (everywhere != 0).then(|| everywhere.trailing_zeros() as usize)
+        let everywhere = (0..self.active.len())
+            .filter(|index| members >> index & 1 == 1)
+            .fold(Nodes::all(self.nodes), |nodes, index| nodes.and(self.active[index]));
+        everywhere.first()
     }
 
     /// A daemon is gone, for whatever reason: it holds nothing any more.
@@ -133,6 +135,22 @@ impl Checker {
             }
         }
         if changed { self.release(node, list, clock, now) } else { Ok(()) }
+    }
+
+    /// A voter passes on another node's list: as that node published it.
+    pub fn relayed(&mut self, voter: usize, of: usize, relayed: &Relayed) -> Result<(), String> {
+        let claims = &relayed.claims;
+        let list = self.lists[of].iter().rev().find(|list| list.boot == relayed.boot && list.version == claims.version);
+        let first = claims.first as usize;
+        let end = first + claims.entries.len();
+        let same = list.is_some_and(|list| {
+            list.entries.len() == claims.total as usize
+                && list
+                    .entries
+                    .get(first..end)
+                    .is_some_and(|said| said.iter().zip(&claims.entries).all(|(said, entry)| *said == Some(*entry)))
+        });
+        if same { Ok(()) } else { Err(format!("node {voter} relays a list of node {of} that it never published: {relayed:?}")) }
     }
 
     /// A voter answered: from now on it is bound.
@@ -274,14 +292,16 @@ impl Checker {
     }
 
     /// An assignment becomes active somewhere. Returns the other nodes that have it active too.
-    pub fn activate(&mut self, node: usize, assignment: usize) -> u16 {
-        self.active[assignment] |= 1 << node;
-        self.active[assignment] & !(1 << node)
+    pub fn activate(&mut self, node: usize, assignment: usize) -> Nodes {
+        let mut others = self.active[assignment];
+        others.remove(node);
+        self.active[assignment].insert(node);
+        others
     }
 
     /// An assignment is no longer active somewhere.
     pub fn deactivate(&mut self, node: usize, assignment: usize) {
-        self.active[assignment] &= !(1 << node);
+        self.active[assignment].remove(node);
     }
 
     fn grant_slot(&self, voter: usize, node: usize, group: usize) -> usize {
@@ -378,7 +398,7 @@ impl Checker {
             }
             if gave_back && self.groups[group].addresses {
                 let members = self.groups[group].members;
-                if let Some(up) = (0..self.active.len()).find(|index| members >> index & 1 == 1 && self.active[*index] >> node & 1 == 1) {
+                if let Some(up) = (0..self.active.len()).find(|index| members >> index & 1 == 1 && self.active[*index].contains(node)) {
                     return Err(format!("node {node} gave group {group} back while assignment {up} is active there: list {version}"));
                 }
             }

@@ -34,6 +34,9 @@ impl World {
         host.resumed = self.now;
         host.spins = 0;
         host.tag = Tag(0);
+        if host.disk_lost {
+            host.voters = None;
+        }
         // Without the disk a node can only assume its own configuration: safe while that is not shorter than before.
         let disk_lost = std::mem::take(&mut host.disk_lost);
         if disk_lost && setup::longest(&host.config) >= host.granted {
@@ -43,12 +46,12 @@ impl World {
         let kept = if disk_lost { Vec::new() } else { std::mem::take(&mut host.wishes) };
         self.keeps(node, kept);
         let host = &mut self.hosts[node];
-        let start = Start { longest_lease: host.disk };
+        let start = Start { longest_lease: host.disk, electorate: host.voters.clone() };
         let now = host.clock.local(self.now);
         let told = if self.sabotage == Sabotage::NoSilence { now.before(Duration::from_secs(1000)) } else { now };
         let resumed = host.ledger.take().and_then(|ledger| {
             let memory: Memory = postcard::from_bytes(&ledger).expect("a ledger can be read");
-            Node::resume(Arc::clone(&host.config), host.id, memory, start, now).ok()
+            Node::resume(Arc::clone(&host.config), host.id, memory, start.clone(), now).ok()
         });
         let resumes = resumed.is_some();
         if !resumes {
@@ -58,6 +61,7 @@ impl World {
         let boot = core.boot();
         host.boot = boot;
         core.recall(&host.wishes, now);
+        host.voters = Some(core.electorate().clone());
         host.standby = core.view(now).standby;
         host.deadline = core.deadline().0;
         host.core = Some(core);
@@ -199,6 +203,7 @@ impl World {
                 Output::Act(action) => self.act(node, action),
                 Output::Decided(decision) => self.decided(node, &decision),
                 Output::Keep(records) => self.keeps(node, records),
+                Output::Remember(electorate) => self.hosts[node].voters = Some(electorate),
                 Output::Left => left = true,
             }
         }

@@ -40,6 +40,7 @@ impl Asker {
                     count: heartbeat.entries,
                     cap_us: 60_000_000,
                     refused: Vec::new(),
+                    electorate: None,
                 }),
                 _ => {}
             }
@@ -61,6 +62,7 @@ impl Asker {
                     hears_you: true,
                     fingerprint: setup.configs[0][0].fingerprint,
                     wishes: None,
+                    electorate: None,
                 });
                 self.handle(Event::Received { from: *peer, boot: BootId(7), message });
             }

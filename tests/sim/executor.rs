@@ -283,7 +283,7 @@ impl World {
         let strict = self.setup.configs[0][0].server.takeover == Takeover::Strict;
         let exclusive = self.setup.groups[group].leased && !self.setup.pair && (self.setup.groups[group].addresses || strict);
         if exclusive {
-            for other in (0..self.setup.count()).filter(|other| others >> other & 1 == 1) {
+            for other in others.iter() {
                 if !self.excused(other, assignment) {
                     self.fail(format!("assignment {assignment} becomes active on node {node} while it is active on node {other}"));
                 }

@@ -7,7 +7,9 @@ mod daemon;
 mod earlier_boot;
 mod executor;
 mod faults;
+mod large;
 mod network;
+mod nodes;
 mod operator;
 mod post;
 mod queue;
@@ -131,7 +133,6 @@ fn simulation_of_many_seeds_breaks_no_rule() {
         }
         assert!(stats.moves > count, "hardly anything moved");
         assert!(stats.resumptions > count, "hardly any process went on where another was killed");
-        assert!(stats.simulated == count * LENGTH);
     }
 }
 

@@ -53,6 +53,7 @@ pub struct Network {
     nodes: usize,
     /// One-way travel time by sender and receiver.
     base: Vec<Instant>,
+    longest_trip: Instant,
     /// How much the travel time of one datagram differs from the next.
     jitter: u32,
     /// What always holds, also when no fault is in force.
@@ -76,15 +77,18 @@ impl Network {
         mut random: ChaCha8Rng,
         mut far_random: ChaCha8Rng,
     ) -> Self {
-        let base = (0..nodes * nodes).map(|_| random.random_range(latency..=latency * 2)).collect();
-        let streams = (0..nodes * nodes)
+        let base: Vec<Instant> = (0..nodes * nodes).map(|_| random.random_range(latency..=latency * 2)).collect();
+        let streams: Vec<Option<Stream>> = (0..nodes * nodes)
             .map(|link| (link / nodes != link % nodes && (far[link / nodes] || far[link % nodes])).then(|| Stream::new(&mut far_random)))
             .collect();
+        let jitter = u32::try_from(latency / 2).unwrap_or(u32::MAX).max(1);
+        let near = base.iter().max().copied().unwrap_or(0) + u64::from(jitter);
         Self {
             nodes,
+            longest_trip: streams.iter().flatten().map(Stream::base).fold(near, Instant::max),
             base,
             streams,
-            jitter: u32::try_from(latency / 2).unwrap_or(u32::MAX).max(1),
+            jitter,
             always,
             disturbances: Vec::new(),
             blocked: vec![false; nodes * nodes],
@@ -95,8 +99,7 @@ impl Network {
 
     /// The longest undisturbed travel time.
     pub fn longest_trip(&self) -> Instant {
-        let near = self.base.iter().max().copied().unwrap_or(0) + u64::from(self.jitter);
-        self.streams.iter().flatten().map(Stream::base).fold(near, Instant::max)
+        self.longest_trip
     }
 
     /// A fault begins.

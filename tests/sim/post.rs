@@ -16,6 +16,9 @@ pub type Slot = u32;
 /// A peer that waits for an echo is sent one at once, but not more often than this.
 const ECHO_INTERVAL: Instant = 5 * MILLISECOND;
 
+/// What the seal adds to the records.
+const SEAL: usize = 58;
+
 #[derive(Default)]
 struct Datagram {
     from: usize,
@@ -125,6 +128,12 @@ impl Post {
     pub fn sent(&self, slot: Slot) -> (usize, Instant) {
         let datagram = &self.datagrams[slot as usize];
         (datagram.from, datagram.sent)
+    }
+
+    /// Bytes of a datagram on a link: unsealed ones as if they were sealed, and the headers of UDP and IPv4.
+    pub fn bytes(&self, slot: Slot) -> u64 {
+        let seal = if self.is_sealed() { 0 } else { SEAL };
+        (self.datagrams[slot as usize].bytes.len() + seal + 28) as u64
     }
 
     /// One more copy is under way.

@@ -14,8 +14,6 @@ use super::{
     world::{Sabotage, World},
 };
 
-/// How long nothing may move after each settling; the last rest lasts to the end of the run.
-const REST: Instant = 60 * SECOND;
 /// The first rest, before any fault.
 const FIRST_REST: Instant = 10 * SECOND;
 
@@ -145,8 +143,8 @@ impl World {
                     self.schedule.timers = self.hosts.iter().map(|host| host.timers).collect();
                     self.schedule.rest_began = self.now;
                 }
-                let rest = if self.schedule.cycle == 0 { FIRST_REST } else { REST };
-                let more = rest + 20 * SECOND + self.bound_to_run() + self.bound_to_go_home() + REST;
+                let rest = if self.schedule.cycle == 0 { FIRST_REST } else { self.setup.rest };
+                let more = rest + 20 * SECOND + self.bound_to_run() + self.bound_to_go_home() + self.setup.rest;
                 let last = self.now + more > self.setup.length;
                 match (fits, last) {
                     (true, false) => {
@@ -187,7 +185,7 @@ impl World {
         self.wakes_must_be_few();
         self.schedule.cycle += 1;
         let single = self.faults.random.random_bool(0.4);
-        let room = self.setup.length.saturating_sub(self.now + self.bound_to_run() + self.bound_to_go_home() + REST);
+        let room = self.setup.length.saturating_sub(self.now + self.bound_to_run() + self.bound_to_go_home() + self.setup.rest);
         let wanted = self.faults.random.random_range(20 * SECOND..150 * SECOND);
         self.enter(Phase::Faults { single }, wanted.min(room.max(5 * SECOND)));
         let cycle = self.schedule.cycle;
@@ -231,7 +229,7 @@ impl World {
             self.hurries(node);
         }
         self.schedule.ran = 0;
-        for assignment in (0..self.setup.assignments).filter(|assignment| self.checker.active(*assignment) != 0) {
+        for assignment in (0..self.setup.assignments).filter(|assignment| self.checker.active(*assignment).count() > 0) {
             self.schedule.ran |= 1 << assignment;
         }
         self.schedule.timed = 0;
@@ -266,7 +264,7 @@ impl World {
                 continue;
             }
             for assignment in (0..self.setup.assignments).filter(|assignment| members >> assignment & 1 == 1) {
-                let owners = self.checker.active(assignment).count_ones();
+                let owners = self.checker.active(assignment).count();
                 if leased && owners != 1 && (self.setup.groups[group].addresses || owners == 0) && !facts_empty(self, group) {
                     self.fail(format!("assignment {assignment} is active on {owners} nodes although no fault is in force"));
                 }

@@ -16,6 +16,15 @@ use super::{
     speech::Speech,
 };
 
+/// One of so many seeds is a large cluster.
+const LARGE_EVERY: u64 = 50;
+/// Backups of a group at most.
+const MOST_BACKUPS: usize = 8;
+/// Nodes of a large cluster.
+const LARGE: usize = 100;
+/// How long it is simulated.
+const LARGE_LENGTH: Instant = 90 * SECOND;
+
 /// Keep-alive interval and dead node count of one version of the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
@@ -91,11 +100,26 @@ pub struct Setup {
     pub speeches: (Speech, Speech),
     /// How long the run takes.
     pub length: Instant,
+    /// The first so many nodes vote.
+    pub voters: usize,
+    /// How long nothing may move after each settling; the last rest lasts to the end of the run.
+    pub rest: Instant,
 }
 
 impl Setup {
     /// The setup of a seed.
     pub fn of(seed: u64, length: Instant, random: &mut ChaCha8Rng) -> Self {
+        if seed.is_multiple_of(LARGE_EVERY) {
+            let timing = |random: &mut ChaCha8Rng| Timing {
+                interval: Duration::from_millis(weighted(random, &[(500, 2), (700, 1)]) as u64),
+                count: random.random_range(3..=5),
+            };
+            let mut timings = vec![timing(random)];
+            if random.random_bool(0.35) {
+                timings.push(timing(random));
+            }
+            return Self::large(seed, LARGE, timings, length.min(LARGE_LENGTH), random);
+        }
         let count = weighted(random, &[(2, 6), (3, 42), (4, 18), (5, 20), (6, 4), (7, 4), (8, 3), (9, 3)]);
         let timings = timings(count, random);
         let shortest = timings.iter().map(|timing| timing.interval).min().expect("there is a timing");
@@ -117,7 +141,7 @@ impl Setup {
         let quorum = if count == 2 && !pair { Quorum::Majority } else { Quorum::Auto };
         let nodes: Vec<NodeId> = (0..count).map(|index| NodeId::of(&name(index))).collect();
         let far = far(seed, count);
-        let draft = Draft { far: &far, count, plans: &plans, inactive, takeover, failback, failback_delay, quorum };
+        let draft = Draft { far: &far, count, voters: count.min(7), plans: &plans, inactive, takeover, failback, failback_delay, quorum };
         let configs: Vec<Vec<Arc<Config>>> =
             timings.iter().map(|timing| (0..layouts).map(|layout| Arc::new(draft.config(*timing, layout))).collect()).collect();
         let groups = facts(&configs[0], &nodes, &plans);
@@ -137,6 +161,42 @@ impl Setup {
             pair,
             speeches: Speech::of(seed),
             length,
+            voters: count.min(7),
+            rest: 60 * SECOND,
+            timings,
+            configs,
+        }
+    }
+
+    /// A cluster of many nodes of which five vote, whatever is drawn for the rest.
+    pub fn large(seed: u64, count: usize, timings: Vec<Timing>, length: Instant, random: &mut ChaCha8Rng) -> Self {
+        let layouts = if random.random_bool(0.3) { 2 } else { 1 };
+        let plans = plans(count, layouts, random);
+        let takeover = if random.random_bool(0.15) { Takeover::Strict } else { Takeover::Prompt };
+        let failback_delay = Duration::from_millis(random.random_range(0..3_000));
+        let voters = count.min(5);
+        let (failback, quorum) = (Failback::Auto, Quorum::Auto);
+        let near = vec![None; count];
+        let draft = Draft { far: &near, count, voters, plans: &plans, inactive: None, takeover, failback, failback_delay, quorum };
+        let configs: Vec<Vec<Arc<Config>>> =
+            timings.iter().map(|timing| (0..layouts).map(|layout| Arc::new(draft.config(*timing, layout))).collect()).collect();
+        let nodes: Vec<NodeId> = (0..count).map(|index| NodeId::of(&name(index))).collect();
+        Self {
+            seed,
+            groups: facts(&configs[0], &nodes, &plans),
+            nodes,
+            layouts,
+            assignments: plans.len(),
+            clocks: (0..count).map(|_| clock(random)).collect(),
+            latency: random.random_range(30..2_000) * 1_000,
+            always: Impairment::default(),
+            sealed: false,
+            socket: random.random_range(256..=512),
+            far: vec![false; count],
+            pair: false,
+            length,
+            voters,
+            rest: 5 * SECOND,
             timings,
             configs,
         }
@@ -312,7 +372,7 @@ fn plans(count: usize, layouts: usize, random: &mut ChaCha8Rng) -> Vec<Plan> {
 
 fn candidates(home: usize, count: usize, random: &mut ChaCha8Rng) -> Vec<usize> {
     let mut others: Vec<usize> = (0..count).filter(|node| *node != home).collect();
-    let wanted = random.random_range(1..=others.len());
+    let wanted = random.random_range(1..=others.len().min(MOST_BACKUPS));
     let mut chosen = vec![home];
     for _ in 0..wanted {
         chosen.push(others.swap_remove(random.random_range(0..others.len())));
@@ -345,6 +405,7 @@ fn far(seed: u64, count: usize) -> Vec<Option<Pace>> {
 struct Draft<'a> {
     far: &'a [Option<Pace>],
     count: usize,
+    voters: usize,
     plans: &'a [Plan],
     inactive: Option<usize>,
     takeover: Takeover,
@@ -372,7 +433,7 @@ impl Draft<'_> {
             hostname: name(index),
             keep_alive_ip: IpAddr::from([10, 0, 0, index as u8 + 1]),
             active: self.inactive != Some(index),
-            voter: index < 7,
+            voter: index < self.voters,
             transport: if self.far[index].is_some() { Transport::Tcp } else { Transport::Udp },
             pace: self.far[index].unwrap_or(Pace { interval: timing.interval, count: timing.count }),
             keep: Keep { services: false, filesystems: true, applications: false },

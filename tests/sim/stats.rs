@@ -3,6 +3,7 @@
 use super::{
     clock::{Instant, MILLISECOND, span},
     faults::Kind,
+    nodes::Nodes,
     queue::What,
     world::World,
 };
@@ -34,6 +35,19 @@ pub struct Watch {
     cause: Outage,
     since: Instant,
     from: usize,
+}
+
+/// What one node has sent, and what has reached it: datagrams and bytes, with their headers down to IP.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Load {
+    /// Datagrams sent.
+    pub sent: u64,
+    /// Bytes of them.
+    pub sent_bytes: u64,
+    /// Datagrams received.
+    pub received: u64,
+    /// Bytes of them.
+    pub received_bytes: u64,
 }
 
 /// The counters of a run, or of many.
@@ -137,7 +151,7 @@ impl World {
         }
         let lease = self.longest_lease_now();
         for assignment in 0..self.setup.assignments {
-            if self.checker.active(assignment) != 1 << node || !self.has_other_candidate(assignment, node) {
+            if self.checker.active(assignment) != only(node) || !self.has_other_candidate(assignment, node) {
                 continue;
             }
             let number = self.token();
@@ -161,7 +175,7 @@ impl World {
     /// A fault ends before the owner has lost what is timed.
     pub fn forget_kept(&mut self, node: usize) {
         for assignment in 0..self.setup.assignments {
-            if self.checker.active(assignment) >> node & 1 == 1 {
+            if self.checker.active(assignment).contains(node) {
                 self.stats.watches[assignment] = None;
             }
         }
@@ -187,13 +201,20 @@ impl World {
             return;
         }
         let outage = self.now - watch.since;
-        // Three trips at most, a start, and the grain of timers. A lost datagram is made up for by the next heartbeat.
+        // A lost datagram is made up for by the next heartbeat.
         let repair = if self.setup.always.loss > 0 { span(self.setup.longest_lease()) } else { 0 };
-        if watch.cause == Outage::Planned && outage > 4 * self.network.longest_trip() + 3 * MILLISECOND + repair + self.setup.stalls() {
+        if watch.cause == Outage::Planned && outage > self.longest_move() + repair + self.setup.stalls() {
             self.fail(format!("a planned move took {:.3} ms: {watch:?}", outage as f64 / 1e6));
         }
         self.stats.outages[watch.cause as usize].push(outage);
         self.stats.relative[watch.cause as usize].push(outage * 1_000_000 / span(self.longest_lease_now()).max(1));
+    }
+
+    /// How long a planned move may leave an address down: three trips (one more where a voter relays it), a start, and the
+    /// grain of timers.
+    fn longest_move(&self) -> Instant {
+        let trips = if self.setup.voters < self.setup.count() { 5 } else { 4 };
+        trips * self.network.longest_trip() + 3 * MILLISECOND
     }
 
     /// An assignment is no longer active, because its group has been stopped.
@@ -214,8 +235,8 @@ impl World {
         if !alike || (0..self.setup.count()).any(|other| self.faults.slow(other)) {
             return false;
         }
-        let others = (0..self.setup.count().min(7)).filter(|other| *other != node && self.runs(*other)).count();
-        others > self.setup.count().min(7) / 2
+        let others = (0..self.setup.voters).filter(|other| *other != node && self.runs(*other)).count();
+        others > self.setup.voters / 2
     }
 
     /// Another candidate can run an address.
@@ -237,4 +258,10 @@ impl World {
                 })
         })
     }
+}
+
+fn only(node: usize) -> Nodes {
+    let mut nodes = Nodes::default();
+    nodes.insert(node);
+    nodes
 }

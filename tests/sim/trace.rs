@@ -79,7 +79,16 @@ pub fn brief(message: &Message) -> String {
             format!("ack {} of list {}: {grants} granted, cap {} us, refused {:?}", ack.tag.0, ack.version.0, ack.cap_us, ack.refused)
         }
         Message::Want(want) => format!("wants list {}", want.version.0),
-        Message::Definition(definition) => format!("{definition:?}"),
         Message::Wishes(wishes) => format!("{wishes:?}"),
+        Message::Definition(_)
+        | Message::Electorate(_)
+        | Message::WantElectorate
+        | Message::Digest(_)
+        | Message::Roster(_)
+        | Message::WantRoster(_)
+        | Message::WantRelayed(_) => {
+            format!("{message:?}")
+        }
+        Message::Relayed(relayed) => format!("of {}: {}", relayed.node, brief(&Message::Claims(relayed.claims.clone()))),
     }
 }

@@ -29,7 +29,19 @@ impl World {
                 Some(boot) => self.checker.ack(node, receiver, boot, ack, &host.clock, self.now),
                 None => Err(format!("node {node} answers node {receiver}, which it has not heard")),
             },
-            Message::Want(_) | Message::Definition(_) | Message::Wishes(_) => Ok(()),
+            Message::Relayed(relayed) => match self.hosts.iter().position(|host| host.id == relayed.node) {
+                Some(of) => self.checker.relayed(node, of, relayed),
+                None => Err(format!("node {node} relays a list of {}, which is no node", relayed.node)),
+            },
+            Message::Want(_)
+            | Message::Definition(_)
+            | Message::Wishes(_)
+            | Message::Digest(_)
+            | Message::Roster(_)
+            | Message::WantRoster(_)
+            | Message::WantRelayed(_)
+            | Message::Electorate(_)
+            | Message::WantElectorate => Ok(()),
         };
         self.hold(checked);
         self.outgoing[receiver].push(message);
@@ -121,9 +133,14 @@ impl World {
 
     fn travels(&mut self, from: usize, to: usize, slot: Slot) {
         self.stats.datagrams += 1;
+        let bytes = self.post.bytes(slot);
+        self.load[from].sent += 1;
+        self.load[from].sent_bytes += bytes;
         let fate = self.network.send(from, to, self.now);
         for travel in fate.arrivals.into_iter().flatten() {
             self.post.again(slot);
+            self.load[to].received += 1;
+            self.load[to].received_bytes += bytes;
             self.queue.push(self.now + travel, What::Deliver { to: to as u8, slot });
         }
     }

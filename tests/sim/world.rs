@@ -4,7 +4,9 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use drcm::{
     cluster::Node,
-    model::{Action, BootId, Checks, Config, Decision, Event, Generation, GroupId, Message, NodeId, Record, StopReason, Tag, Time},
+    model::{
+        Action, BootId, Checks, Config, Decision, Electorate, Event, Generation, GroupId, Message, NodeId, Record, StopReason, Tag, Time,
+    },
 };
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -20,7 +22,7 @@ use super::{
     schedule::Schedule,
     setup::Setup,
     speech::Speech,
-    stats::Stats,
+    stats::{Load, Stats},
 };
 
 /// A mistake put in on purpose, to see that the checker finds it.
@@ -90,6 +92,8 @@ pub struct Host {
     pub resumed: Instant,
     /// The longest lease, as kept on disk.
     pub disk: Duration,
+    /// The voters, as kept on disk.
+    pub voters: Option<Electorate>,
     /// What is on disk will not be there at the next start.
     pub disk_lost: bool,
     /// What a process that was killed left for the next one, until the machine is restarted.
@@ -170,24 +174,27 @@ pub struct World {
     pub lines: VecDeque<String>,
     /// By receiver: what the event in hand made the node say.
     pub outgoing: Vec<Vec<Message>>,
+    /// By node: what it has sent and what has reached it.
+    pub load: Vec<Load>,
     tokens: u32,
 }
 
 impl World {
     /// A world before anything has happened.
     pub fn new(seed: u64, length: Instant, sabotage: Sabotage, trace: Trace) -> Self {
-        let stream = |number: u64| {
-            let mut random = ChaCha8Rng::seed_from_u64(seed);
-            random.set_stream(number);
-            random
-        };
-        let mut setup = Setup::of(seed, length, &mut stream(1));
+        Self::of(Setup::of(seed, length, &mut stream(seed, 1)), sabotage, trace)
+    }
+
+    /// The world of a setup.
+    pub fn of(mut setup: Setup, sabotage: Sabotage, trace: Trace) -> Self {
+        let stream = |number| stream(setup.seed, number);
+        let (links, faults, machines, stalls) = (stream(2), stream(3), stream(4), stream(6));
         if sabotage == Sabotage::SlowClock {
             setup.clocks[0] = Clock::new(0, 1_000_000_000, -200_000);
         }
         let count = setup.count();
-        let voters: Vec<usize> = (0..count).filter(|node| *node < 7).collect();
-        let network = Network::new(count, setup.latency, setup.always, &setup.far, stream(2), stream(6));
+        let voters: Vec<usize> = (0..setup.voters).collect();
+        let network = Network::new(count, setup.latency, setup.always, &setup.far, links, stalls);
         let checker = Checker::new(count, voters, setup.groups.clone(), setup.assignments, setup.longest_lease() / 7);
         let hosts = (0..count)
             .map(|node| Host {
@@ -206,6 +213,7 @@ impl World {
                 paused: false,
                 resumed: 0,
                 disk: Duration::ZERO,
+                voters: None,
                 disk_lost: false,
                 ledger: None,
                 granted: Duration::ZERO,
@@ -237,15 +245,16 @@ impl World {
             network,
             post: Post::new(setup.nodes.clone(), setup.sealed),
             checker,
-            faults: Faults::new(stream(3)),
+            faults: Faults::new(faults),
             schedule: Schedule::new(setup.layouts),
-            random: stream(4),
+            random: machines,
             stats: Stats { last_owner: vec![None; setup.assignments], watches: vec![None; setup.assignments], ..Stats::default() },
             failure: None,
             sabotage,
             trace,
             lines: VecDeque::new(),
             outgoing: vec![Vec::new(); count],
+            load: vec![Load::default(); count],
             tokens: 0,
             setup,
         };
@@ -257,6 +266,11 @@ impl World {
     pub fn run(&mut self) {
         while self.failure.is_none() && self.step() {}
         self.stats.simulated += self.now;
+    }
+
+    /// Runs up to an instant, or to the end or the first broken rule.
+    pub fn run_until(&mut self, until: Instant) {
+        while self.now < until && self.failure.is_none() && self.step() {}
     }
 
     /// Does the next thing; false when the run is over.
@@ -356,6 +370,7 @@ impl World {
             | Decision::PeerDown { .. }
             | Decision::PeerLeft(_)
             | Decision::Mismatch { .. }
+            | Decision::OtherVoters { .. }
             | Decision::Quorum { .. }
             | Decision::Asks { .. }
             | Decision::Withdrew { .. }
@@ -460,7 +475,7 @@ impl World {
                 other == node
                     || !self.network.passes(node, other)
                     || !self.network.passes(other, node)
-                    || (0..self.setup.assignments).all(|assignment| self.checker.active(assignment) >> other & 1 == 0)
+                    || (0..self.setup.assignments).all(|assignment| !self.checker.active(assignment).contains(other))
             }),
         };
         self.dispatch(node, Event::Alone { checks, clear });
@@ -485,4 +500,11 @@ impl World {
         self.end_daemon(node);
         self.restart_after_leaving(node);
     }
+}
+
+/// One of the sequences of random numbers of a seed.
+fn stream(seed: u64, number: u64) -> ChaCha8Rng {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    random.set_stream(number);
+    random
 }

@@ -19,6 +19,8 @@ impl Hash for Node {
             own: _,
             alike: _,
             learning,
+            relays,
+            electorate,
             tag,
             asked,
             version,
@@ -39,7 +41,7 @@ impl Hash for Node {
             review,
             out: _,
         } = self;
-        (me, boot, members, voter, tenures, learning).hash(state);
+        (me, boot, members, voter, tenures, learning, relays, electorate).hash(state);
         (tag, asked, version, list, list_changed, ask_now, next_heartbeat).hash(state);
         (wishes, hands_off).hash(state);
         (silent_until, standby, leaving, goodbyes, known_quorate, alone, began, resumed, review).hash(state);

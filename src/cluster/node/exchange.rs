@@ -32,8 +32,12 @@ pub(super) struct Lesson {
 impl Node {
     pub(super) fn receive(&mut self, from: NodeId, boot: BootId, message: Message, now: Time) {
         let Some(position) = self.members.iter().position(|member| member.node == from) else { return };
+        let before = self.members[position].boot();
         if !self.members[position].meet(boot) {
             return;
+        }
+        if before.is_some_and(|before| before != boot) {
+            self.forget_told(from);
         }
         match message {
             Message::Heartbeat(heartbeat) => self.hear(position, &heartbeat, now),
@@ -57,6 +61,13 @@ impl Node {
             }
             Message::Definition(definition) => self.learn_definition(from, &definition, now),
             Message::Wishes(wishes) => self.learn_wishes(&wishes, now),
+            Message::Electorate(electorate) => self.electorate_told(position, electorate),
+            Message::WantElectorate => self.electorate_wanted(from),
+            Message::Digest(digest) => self.digest(from, &digest, now),
+            Message::Roster(roster) => self.roster(from, &roster, now),
+            Message::WantRoster(want) => self.roster_wanted(from, want, now),
+            Message::Relayed(relayed) => self.relayed(from, &relayed, now),
+            Message::WantRelayed(want) => self.list_wanted(from, want),
         }
     }
 
@@ -65,6 +76,7 @@ impl Node {
         match self.members[position].hear(heartbeat, now) {
             Hearing::Stale => return,
             Hearing::ListMissing => {
+                self.electorate_named(position, heartbeat.electorate);
                 let to = self.members[position].node;
                 self.send(to, Message::Want(Want { version: heartbeat.version }));
                 self.note_fingerprint(position, heartbeat);
@@ -73,6 +85,7 @@ impl Node {
             }
             Hearing::Renews => {}
         }
+        self.electorate_named(position, heartbeat.electorate);
         if self.members[position].version() != version {
             self.list_learned(position, now);
         }
@@ -83,9 +96,9 @@ impl Node {
             && member.list().iter().any(|entry| matches!(entry.stance, Stance::Claims { .. }))
         {
             let acks = voter.answer(member.node, boot, heartbeat.tag, heartbeat.version, member.list(), now);
-            let to = member.node;
+            let (to, electorate) = (member.node, Some(self.electorate.id()));
             for ack in acks {
-                self.send(to, Message::Ack(ack));
+                self.send(to, Message::Ack(Ack { electorate, ..ack }));
             }
         }
     }
@@ -102,7 +115,8 @@ impl Node {
     }
 
     /// A newer list of a peer is complete: what it no longer claims is free, what it hands over may be ours.
-    fn list_learned(&mut self, position: usize, now: Time) {
+    pub(super) fn list_learned(&mut self, position: usize, now: Time) {
+        self.list_to_pass_on(position);
         let member = &self.members[position];
         if let (Some(voter), Some(boot)) = (&mut self.voter, member.boot()) {
             voter.release_unclaimed(member.node, boot, member.list());
@@ -120,6 +134,9 @@ impl Node {
 
     fn acked(&mut self, from: NodeId, ack: &Ack, now: Time) {
         let Some(voter) = self.voter_index(from) else { return };
+        if !self.counts_vote(from, ack.electorate) {
+            return;
+        }
         let Some(asked) = self.asked.iter().rev().find(|(tag, _)| *tag == ack.tag).map(|(_, asked)| *asked) else { return };
         self.apply_ack(voter, asked, ack, now);
         if from != self.me && ack.refused.iter().any(|refusal| refusal.reason == RefusalReason::Unknown) {
@@ -208,12 +225,13 @@ impl Node {
     }
 
     /// Says what there is to say: the new list when it changed, and a heartbeat when one is due or something cannot wait.
-    pub(super) fn publish(&mut self, now: Time) {
+    /// Returns whom to.
+    pub(super) fn publish(&mut self, now: Time) -> Vec<NodeId> {
         let changed = std::mem::take(&mut self.list_changed);
         let ask_now = std::mem::take(&mut self.ask_now);
         let due = now >= self.next_heartbeat;
         if !(changed || ask_now || due) {
-            return;
+            return Vec::new();
         }
         if due {
             let interval = self.own.interval;
@@ -226,7 +244,8 @@ impl Node {
         let goodbye = self.leaving && self.goodbyes < GOODBYES && self.is_clear();
         let at_their_pace = if due { self.due_peers(now) } else { Vec::new() };
         let at_once = changed || ask_now || goodbye;
-        let peers: Vec<NodeId> = if at_once { self.members.iter().map(|member| member.node).collect() } else { at_their_pace };
+        let mut peers: Vec<NodeId> = if at_once { self.members.iter().map(|member| member.node).collect() } else { at_their_pace };
+        peers.retain(|peer| self.talks_to(*peer));
         self.begin_heartbeat(now);
         for peer in &peers {
             if changed || goodbye {
@@ -243,6 +262,7 @@ impl Node {
                 self.out.push(Output::Left);
             }
         }
+        peers
     }
 
     fn renew_list(&mut self, now: Time) {
@@ -296,6 +316,7 @@ impl Node {
             hears_you,
             fingerprint: self.config.fingerprint,
             wishes: Some(self.wishes.digest()),
+            electorate: Some(self.electorate.id()),
         };
         self.send(to, Message::Heartbeat(heartbeat));
     }

@@ -2,10 +2,12 @@
 
 mod alone;
 mod digest;
+mod electorate;
 mod exchange;
 mod operator;
 mod ownership;
 mod pace;
+mod relay;
 
 pub use alone::Standing;
 
@@ -24,15 +26,17 @@ use super::{
     wishes::WishMap,
 };
 use crate::model::{
-    Action, BootId, Config, Decision, Entry, Event, GroupId, NodeId, NodeState, Order, Output, Pace, Tag, Time, Version, Wake,
+    Action, BootId, Config, Decision, Electorate, Entry, Event, GroupId, NodeId, NodeState, Order, Output, Pace, Tag, Time, Version, Wake,
 };
 pub use operator::Draft;
 
 /// What a node remembers from before its start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Start {
     /// The longest lease that an earlier life of this node may have granted; zero when unknown.
     pub longest_lease: Duration,
+    /// What it last counted as voters: see [`Output::Remember`]; none when unknown.
+    pub electorate: Option<Electorate>,
 }
 
 /// One node's part in the cluster. Hashed, it is all that its future depends on besides the configuration.
@@ -50,6 +54,8 @@ pub struct Node {
     alike: bool,
     /// Definitions of groups that our configuration does not know, arriving in parts, by who tells them.
     learning: BTreeMap<(NodeId, GroupId), exchange::Lesson>,
+    relays: relay::Relays,
+    electorate: electorate::Own,
 
     tag: Tag,
     /// When each recent heartbeat was begun: leases are timed from there.
@@ -103,6 +109,8 @@ impl Node {
                 Some(Tenure::new(group.id, super::voter::index(rank), group.is_leased()))
             })
             .collect();
+        let electorate = electorate::Own::after(start.electorate, &voters);
+        let relays = relay::Relays::new(voter.is_some(), voters.len(), config.nodes.len());
         Self {
             members: match config.node(me) {
                 Some(own) => {
@@ -118,6 +126,8 @@ impl Node {
             voter,
             tenures,
             learning: BTreeMap::new(),
+            relays,
+            electorate,
             tag: first_tag(boot),
             asked: VecDeque::new(),
             version: Version(0),
@@ -158,6 +168,7 @@ impl Node {
             voter.recall(promises, memory.silent_until);
         }
         node.tag = memory.tag;
+        node.begin_roster_anew();
         // The list is published anew: what was only asked for is given back.
         node.version = memory.version;
         node.list_changed = true;
@@ -170,6 +181,11 @@ impl Node {
         }
         for (subject, _) in node.wishes.all_live().collect::<Vec<_>>() {
             node.obey(subject, now);
+        }
+        for (peer, record) in memory.electorates {
+            if let Some(position) = node.members.iter().position(|member| member.node == peer) {
+                node.electorate_told(position, record);
+            }
         }
         node.resumed = true;
         Ok(node)
@@ -189,6 +205,11 @@ impl Node {
             standing: self.alone.standing(),
             promises: self.voter.as_ref().map(|voter| voter.promises(|group| self.config.group(group).is_some())),
             tenures: self.tenures.clone(),
+            electorates: self
+                .members
+                .iter()
+                .filter_map(|member| Some((member.node, Electorate::clone(&member.electorate.as_ref()?.1))))
+                .collect(),
         }
     }
 
@@ -209,7 +230,8 @@ impl Node {
         self.look_at_wishes(now);
         self.watch_members(now);
         self.review(now);
-        self.publish(now);
+        let greeted = self.publish(now);
+        self.relay(&greeted, now);
         self.take_up(now);
         std::mem::take(&mut self.out)
     }
@@ -224,6 +246,13 @@ impl Node {
     #[must_use]
     pub fn longest_lease(&self) -> Duration {
         longest_lease(&self.config)
+    }
+
+    /// What this node counts as voters, to be kept where it survives a reboot before anything is granted; changes come as
+    /// [`Output::Remember`].
+    #[must_use]
+    pub fn electorate(&self) -> &Electorate {
+        self.electorate.record()
     }
 
     /// This incarnation.
@@ -256,12 +285,14 @@ impl Node {
                 .filter(|member| self.is_alive(member, now) && member.fingerprint.is_some_and(|other| other != self.config.fingerprint))
                 .map(|member| member.node)
                 .collect(),
+            uncounted: self.uncounted(now),
+            unheard: self.unheard(),
             groups: self.tenures.iter().map(|tenure| self.group_view(tenure, now)).collect(),
         }
     }
 
     fn group_view(&self, tenure: &Tenure, now: Time) -> GroupView {
-        let holds = tenure.claim.as_ref().and_then(|claim| claim.until(self.needed_to_keep())).filter(|until| *until > now);
+        let holds = tenure.claim.as_ref().and_then(|claim| self.kept_until(claim)).filter(|until| *until > now);
         let owner = if tenure.is_active() { Some(self.me) } else { self.claimed_by(tenure.group, now) };
         let wait = (tenure.phase == super::tenure::Phase::Down && tenure.leased).then(|| self.facts(tenure, now).verdict().err()).flatten();
         GroupView {
@@ -282,7 +313,7 @@ impl Node {
     }
 
     fn is_alive(&self, member: &Member, now: Time) -> bool {
-        member.alive(now)
+        member.alive(now) && member.is_vouched(self.live_voters())
     }
 
     fn member(&self, node: NodeId) -> Option<&Member> {
@@ -302,14 +333,17 @@ impl Node {
     fn voters_seen(&self, now: Time) -> usize {
         self.voters
             .iter()
-            .filter(|voter| {
-                **voter == self.me || self.member(**voter).is_some_and(|member| self.is_alive(member, now) && member.hears_us())
-            })
+            .filter(|voter| **voter == self.me || self.member(**voter).is_some_and(|member| self.is_in_touch(member, now)))
             .count()
     }
 
+    /// Two-way, and its vote counts.
+    fn is_in_touch(&self, member: &Member, now: Time) -> bool {
+        self.is_alive(member, now) && member.hears_us() && member.electorate.is_some() && !member.other_voters
+    }
+
     fn majority(&self) -> usize {
-        self.voters.len() / 2 + 1
+        super::electorate::majority(self.voters.len())
     }
 
     /// Grants that make the lease of what runs here.
@@ -323,7 +357,11 @@ impl Node {
     }
 
     fn quorate(&self, now: Time) -> bool {
-        self.voters_seen(now) >= self.needed_to_take()
+        let in_touch = |voter: usize| {
+            let voter = self.voters[voter];
+            voter == self.me || self.member(voter).is_some_and(|member| self.is_in_touch(member, now))
+        };
+        self.voters_seen(now) >= self.needed_to_take() && (self.alone.needed_to_take().is_some() || self.sufficient(in_touch))
     }
 
     fn state(&self, now: Time) -> NodeState {
@@ -354,9 +392,12 @@ impl Node {
 
     /// Reports who came and who went.
     fn watch_members(&mut self, now: Time) {
+        self.review_electorate();
+        self.watch_voters(now);
+        let live_voters = self.live_voters();
         let mut healed = false;
         for member in &mut self.members {
-            let alive = member.alive(now);
+            let alive = member.alive(now) && member.is_vouched(live_voters);
             let state = member.state();
             if alive && state.eligible && state.quorate && member.hears_us() {
                 member.well_since.get_or_insert(now);

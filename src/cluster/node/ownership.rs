@@ -49,7 +49,7 @@ impl Node {
         match self.tenures[position].phase {
             Phase::Down | Phase::Asking { .. } => {}
             Phase::Starting | Phase::Running => {
-                let until = self.tenures[position].claim.as_ref().and_then(|claim| claim.until(self.needed_to_keep()));
+                let until = self.tenures[position].claim.as_ref().and_then(|claim| self.kept_until(claim));
                 let generation = self.order_generation(position);
                 let tenure = &mut self.tenures[position];
                 if let (Some(claim), Some(until)) = (&mut tenure.claim, until) {
@@ -63,11 +63,10 @@ impl Node {
 
     /// Orders the stop of every group whose lease has run out, or is about to.
     pub(super) fn expire(&mut self, now: Time) {
-        let needed = self.needed_to_keep();
         let freeze = self.config.server.no_quorum == NoQuorum::Freeze;
         for position in 0..self.tenures.len() {
             let tenure = &self.tenures[position];
-            let until = tenure.claim.as_ref().and_then(|claim| claim.until(needed));
+            let until = tenure.claim.as_ref().and_then(|claim| self.kept_until(claim));
             if !tenure.leased || until.is_some_and(|until| until.before(self.stop_lead()) > now) {
                 continue;
             }
@@ -218,7 +217,7 @@ impl Node {
             Phase::Starting | Phase::Running => self.review_active(position, now),
             Phase::Stopping { .. } => {
                 let tenure = &self.tenures[position];
-                let (group, until) = (tenure.group, tenure.claim.as_ref().and_then(|claim| claim.until(self.needed_to_keep())));
+                let (group, until) = (tenure.group, tenure.claim.as_ref().and_then(|claim| self.kept_until(claim)));
                 if let Some(until) = until {
                     self.look_again(until.before(self.stop_lead()), Wake::LeaseEnd(group), now);
                 }
@@ -260,7 +259,7 @@ impl Node {
 
     /// A living peer that claims the group.
     pub(super) fn claimed_by(&self, group: GroupId, now: Time) -> Option<NodeId> {
-        self.members.iter().find(|member| self.is_alive(member, now) && claims(member, group)).map(|member| member.node)
+        self.members.iter().find(|member| claims(member, group) && self.is_alive(member, now)).map(|member| member.node)
     }
 
     fn is_well(&self, member: &Member, group: GroupId, now: Time) -> bool {
@@ -340,7 +339,7 @@ impl Node {
         let eligible = self.eligible() && self.may_begin(&self.tenures[position]);
         let (group, quorate) = (self.tenures[position].group, self.quorate(now));
         let Some(claim) = &self.tenures[position].claim else { return };
-        if claim.until(needed).is_some_and(|until| until.before(self.stop_lead()) > now) {
+        if self.taken_until(claim).is_some_and(|until| until.before(self.stop_lead()) > now) {
             // Taken up at the end of this turn, unless this node may no longer run it.
             if eligible && !self.must_yield(position, now) {
                 return;
@@ -431,12 +430,11 @@ impl Node {
             self.stop(position, why);
             return;
         }
-        let needed = self.needed_to_keep();
         let lease = self.lease();
         let freeze = self.config.server.no_quorum == NoQuorum::Freeze;
+        let Some(until) = self.tenures[position].claim.as_ref().and_then(|claim| self.kept_until(claim)) else { return };
         let tenure = &mut self.tenures[position];
         let Some(claim) = &mut tenure.claim else { return };
-        let Some(until) = claim.until(needed) else { return };
         // By the operator's wish it goes on without a lease, so the kernel must not take its addresses away when that ends.
         let until = if freeze { until.max(now + lease) } else { until };
         // Voters of another configuration may grant far less than T.
@@ -490,14 +488,13 @@ impl Node {
 
     /// Starts what a majority has granted: the last step of a turn, after our own vote was cast.
     pub(super) fn take_up(&mut self, now: Time) {
-        let needed = self.needed_to_take();
         for position in 0..self.tenures.len() {
             let tenure = &self.tenures[position];
             let may = self.eligible() && self.may_begin(tenure);
             if !matches!(tenure.phase, Phase::Asking { .. }) || !may || self.must_yield(position, now) {
                 continue;
             }
-            let Some(until) = tenure.claim.as_ref().and_then(|claim| claim.until(needed)) else { continue };
+            let Some(until) = tenure.claim.as_ref().and_then(|claim| self.taken_until(claim)) else { continue };
             let ends = until.before(self.stop_lead());
             if ends <= now {
                 continue;

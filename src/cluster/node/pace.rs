@@ -73,7 +73,7 @@ impl Node {
             if *voter == self.me {
                 return Some(self.lease());
             }
-            let member = self.member(*voter).filter(|member| self.is_alive(member, now) && member.hears_us())?;
+            let member = self.member(*voter).filter(|member| self.is_in_touch(member, now))?;
             (!surely || member.state().quorate).then_some(member.between.silence)
         };
         let majority = |surely: bool| {

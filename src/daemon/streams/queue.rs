@@ -34,7 +34,7 @@ impl Turn {
     pub fn of(messages: &[Message], datagrams: Vec<Vec<u8>>) -> Self {
         let kind = match messages {
             [] => Kind::Echo,
-            _ if messages.iter().all(|message| matches!(message, Message::Heartbeat(_))) => Kind::Heartbeat,
+            _ if messages.iter().all(|message| matches!(message, Message::Heartbeat(_) | Message::Digest(_))) => Kind::Heartbeat,
             _ if messages.iter().all(|message| matches!(message, Message::Ack(_))) => Kind::Answer,
             _ => Kind::News,
         };
@@ -83,7 +83,7 @@ mod tests {
 
     fn beat(tag: u64) -> Heartbeat {
         let (version, state, fingerprint) = (Version(0), NodeState::default(), Fingerprint(0));
-        Heartbeat { tag: Tag(tag), version, entries: 0, state, hears_you: true, fingerprint, wishes: None }
+        Heartbeat { tag: Tag(tag), version, entries: 0, state, hears_you: true, fingerprint, wishes: None, electorate: None }
     }
 
     fn heartbeat(tag: u64) -> Turn {
@@ -91,7 +91,7 @@ mod tests {
     }
 
     fn ack(tag: u64) -> Turn {
-        let ack = Ack { tag: Tag(tag), version: Version(0), first: 0, count: 0, cap_us: 0, refused: Vec::new() };
+        let ack = Ack { tag: Tag(tag), version: Version(0), first: 0, count: 0, cap_us: 0, refused: Vec::new(), electorate: None };
         Turn::of(&[Message::Ack(ack)], vec![tag.to_le_bytes().to_vec()])
     }
 

@@ -191,6 +191,7 @@ impl Play {
             hears_you: is(6),
             fingerprint: if is(7) { self.config.fingerprint } else { Fingerprint(input.number(1)) },
             wishes: None,
+            electorate: None,
         })
     }
 
@@ -237,6 +238,7 @@ impl Play {
             count: input.number(8) as u32,
             cap_us: input.number(1_500_000),
             refused,
+            electorate: None,
         })
     }
 
@@ -324,7 +326,8 @@ impl Play {
                 Output::Act(Action::Extend { until, .. }) => assert!(until > self.now, "it extends a lease that is over"),
                 Output::Act(Action::Announce { .. } | Action::CheckAlone { .. } | Action::HandsOff(_))
                 | Output::Decided(_)
-                | Output::Keep(_) => {}
+                | Output::Keep(_)
+                | Output::Remember(_) => {}
                 Output::Left => self.left = true,
             }
         }
@@ -402,7 +405,15 @@ impl Play {
             self.rest(Duration::from_millis(50));
             for peer in self.peers.clone() {
                 honest.says(self, peer, None, honest.lists);
-                let ack = Ack { tag: self.tag, version: self.version, first: 0, count: 1000, cap_us: u64::MAX, refused: Vec::new() };
+                let ack = Ack {
+                    tag: self.tag,
+                    version: self.version,
+                    first: 0,
+                    count: 1000,
+                    cap_us: u64::MAX,
+                    refused: Vec::new(),
+                    electorate: None,
+                };
                 self.handle(Event::Received { from: peer, boot: honest.boot, message: Message::Ack(ack) });
             }
             if self.node.view(self.now).groups.iter().all(|group| group.phase == Phase::Running) {
@@ -436,6 +447,7 @@ impl Honest {
             hears_you: true,
             fingerprint: play.config.fingerprint,
             wishes: None,
+            electorate: None,
         };
         if length > 0 {
             let claims = Claims { version, first: 0, total: length, entries };

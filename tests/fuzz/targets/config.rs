@@ -62,7 +62,7 @@ fn use_it(config: &Arc<Config>) {
     for me in config.nodes.iter().take(NODES) {
         let _ = config.peer_address(me);
         let mut now = Time(1);
-        let mut node = Node::new(Arc::clone(config), me.id, BootId(7), Start { longest_lease: Duration::MAX }, now);
+        let mut node = Node::new(Arc::clone(config), me.id, BootId(7), Start { longest_lease: Duration::MAX, ..Start::default() }, now);
         for _ in 0..TIMERS {
             node.handle(Event::Timer, now);
             let next = node.deadline().0;

@@ -1,0 +1,247 @@
+//! Whose votes count while the voters are being changed: see [`electorate`](super::super::electorate) for the rules.
+
+use std::sync::Arc;
+
+use super::{
+    super::{
+        electorate::{always_meet, counts, meets_majorities},
+        member::Member,
+        tenure::Claim,
+    },
+    Node,
+};
+use crate::model::{Decision, Electorate, ElectorateId, Message, NodeId, Output, Time};
+
+/// Former sets that are remembered at most: as many changes in a row while some node was never there.
+const FORMER_SETS: usize = 16;
+/// Voters in all sets of an electorate that is told at most: more would not fit a datagram.
+const VOTERS_TOLD: usize = 100;
+
+/// What this node counts.
+#[derive(Clone, Debug, Hash)]
+pub(super) struct Own {
+    record: Arc<Electorate>,
+    id: ElectorateId,
+    /// What a lease needs besides a majority.
+    bounds: Vec<Bound>,
+}
+
+/// So many of these voters, by number.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Bound {
+    among: Vec<usize>,
+    needed: usize,
+}
+
+impl Own {
+    /// With the voters of its configuration, after an earlier life that counted `before`.
+    pub(super) fn after(before: Option<Electorate>, voters: &[NodeId]) -> Self {
+        let mut record = Electorate::new(voters.iter().copied());
+        if let Some(before) = before {
+            record.new = before.new;
+            record.former = before.former;
+            record.former.push(before.voters);
+            record.former.retain(|former| *former != record.voters);
+            record.tidy();
+        }
+        Self::of(record)
+    }
+
+    fn of(record: Electorate) -> Self {
+        Self { id: record.id(), record: Arc::new(record), bounds: Vec::new() }
+    }
+
+    pub(super) fn id(&self) -> ElectorateId {
+        self.id
+    }
+
+    pub(super) fn record(&self) -> &Electorate {
+        &self.record
+    }
+
+    fn is_settled(&self) -> bool {
+        !self.record.new && self.record.former.is_empty()
+    }
+}
+
+impl Electorate {
+    /// Each set once, the latest last; of too many the oldest are forgotten.
+    fn tidy(&mut self) {
+        let mut seen: Vec<Vec<NodeId>> = Vec::new();
+        for mut former in std::mem::take(&mut self.former) {
+            former.sort_unstable();
+            if !seen.contains(&former) {
+                seen.push(former);
+            }
+        }
+        seen.drain(..seen.len().saturating_sub(FORMER_SETS));
+        self.former = seen;
+    }
+
+    fn size(&self) -> usize {
+        self.voters.len() + self.former.iter().map(Vec::len).sum::<usize>()
+    }
+}
+
+impl Node {
+    /// A peer named what it counts.
+    pub(super) fn electorate_named(&mut self, position: usize, named: Option<ElectorateId>) {
+        let own = &self.electorate;
+        // An older version says nothing: it is taken to count what we count.
+        let id = named.unwrap_or(own.id);
+        if self.members[position].electorate.as_ref().is_some_and(|(known, _)| *known == id) {
+            return;
+        }
+        if id == own.id {
+            let record = own.record.clone();
+            return self.electorate_learned(position, id, record);
+        }
+        // The most frequent ones need not be asked for.
+        let plain = |new| Electorate { voters: own.record.voters.clone(), former: Vec::new(), new };
+        if let Some(record) = [plain(false), plain(true)].into_iter().find(|record| record.id() == id) {
+            return self.electorate_learned(position, id, Arc::new(record));
+        }
+        self.send(self.members[position].node, Message::WantElectorate);
+    }
+
+    /// A peer wants to know what we count.
+    pub(super) fn electorate_wanted(&mut self, from: NodeId) {
+        if self.electorate.record.size() <= VOTERS_TOLD {
+            self.send(from, Message::Electorate(Electorate::clone(&self.electorate.record)));
+        }
+    }
+
+    /// A peer says what it counts.
+    pub(super) fn electorate_told(&mut self, position: usize, mut record: Electorate) {
+        record.tidy();
+        let id = record.id();
+        self.electorate_learned(position, id, Arc::new(record));
+    }
+
+    fn electorate_learned(&mut self, position: usize, id: ElectorateId, record: Arc<Electorate>) {
+        self.members[position].electorate = Some((id, record));
+        self.rebound();
+    }
+
+    /// The voters change hands: what every node has been heard with needs no memory of earlier ones.
+    pub(super) fn review_electorate(&mut self) {
+        if self.electorate.is_settled() {
+            return;
+        }
+        let own = &self.electorate.record;
+        let counts_the_same = |member: &Member| member.electorate.as_ref().is_some_and(|(_, record)| record.voters == own.voters);
+        let mut record = Electorate::clone(own);
+        if record.new {
+            let mut voters = self.members.iter().filter(|member| self.voters.contains(&member.node));
+            if !voters.all(counts_the_same) {
+                return;
+            }
+            record.new = false;
+            let told =
+                self.members.iter().filter_map(|member| member.electorate.as_ref()).flat_map(|(_, told)| told.former.iter().cloned());
+            record.former.extend(told);
+            record.former.retain(|former| *former != record.voters);
+            record.tidy();
+        } else if self.members.iter().filter(|member| self.talks_to(member.node)).all(counts_the_same) {
+            // Voters that are no longer nodes were not heard: the others must be so many that those are no majority.
+            let listed = |node: &NodeId| self.config.node(*node).is_some();
+            record.former.retain(|former| former.iter().filter(|node| listed(node)).count() < meets_majorities(former.len()));
+        }
+        if record == **own {
+            return;
+        }
+        self.electorate = Own::of(record.clone());
+        self.out.push(Output::Remember(record));
+        self.rebound();
+    }
+
+    /// What a lease needs besides a majority, and whose votes count, has changed.
+    fn rebound(&mut self) {
+        let own = self.electorate.record.clone();
+        let mut bounds: Vec<Bound> = Vec::new();
+        let mut remember: Vec<usize> = Vec::new();
+        let mut sets: Vec<&Vec<NodeId>> = own.former.iter().collect();
+        for member in &mut self.members {
+            let Some((_, record)) = &member.electorate else { continue };
+            let differs = !counts(&own, record);
+            if differs != member.other_voters {
+                member.other_voters = differs;
+                self.out.push(Output::Decided(Decision::OtherVoters { node: member.node, differs }));
+            }
+        }
+        for member in &self.members {
+            let Some(voter) = self.voters.iter().position(|voter| *voter == member.node) else { continue };
+            let Some((_, record)) = member.electorate.as_ref().filter(|_| !member.other_voters) else { continue };
+            sets.extend(record.former.iter().chain(std::iter::once(&record.voters)));
+            if !record.new {
+                remember.push(voter);
+            }
+        }
+        for set in sets {
+            if always_meet(&own.voters, set) {
+                continue;
+            }
+            let among = self.voters.iter().enumerate().filter(|(_, voter)| set.contains(voter)).map(|(at, _)| at).collect();
+            let bound = Bound { among, needed: meets_majorities(set.len()) };
+            if !bounds.contains(&bound) {
+                bounds.push(bound);
+            }
+        }
+        if own.new {
+            bounds.push(Bound { among: remember, needed: 1 });
+        }
+        self.electorate.bounds = bounds;
+    }
+
+    /// Whether a voter's answer counts: it says what it counted when it answered.
+    pub(super) fn counts_vote(&mut self, from: NodeId, named: Option<ElectorateId>) -> bool {
+        if from == self.me {
+            return true;
+        }
+        let Some(position) = self.members.iter().position(|member| member.node == from) else { return false };
+        self.electorate_named(position, named);
+        let id = named.unwrap_or(self.electorate.id);
+        let member = &self.members[position];
+        member.electorate.as_ref().is_some_and(|(known, _)| *known == id) && !member.other_voters
+    }
+
+    /// Whether these voters, a majority, can be a lease's.
+    pub(super) fn sufficient(&self, voters: impl Fn(usize) -> bool) -> bool {
+        self.electorate.bounds.iter().all(|bound| bound.among.iter().filter(|voter| voters(**voter)).count() >= bound.needed)
+    }
+
+    /// Until when this node surely has what runs here.
+    pub(super) fn kept_until(&self, claim: &Claim) -> Option<Time> {
+        let until = claim.until(self.needed_to_keep())?;
+        if self.alone.needed_to_keep().is_some() { Some(until) } else { self.bounded(claim, until) }
+    }
+
+    /// Until when it would have what it asks for.
+    pub(super) fn taken_until(&self, claim: &Claim) -> Option<Time> {
+        let until = claim.until(self.needed_to_take())?;
+        if self.alone.needed_to_take().is_some() { Some(until) } else { self.bounded(claim, until) }
+    }
+
+    fn bounded(&self, claim: &Claim, until: Time) -> Option<Time> {
+        let mut until = until;
+        for bound in &self.electorate.bounds {
+            until = until.min(claim.until_among(&bound.among, bound.needed)?);
+        }
+        Some(until)
+    }
+
+    /// Living voters that count others.
+    pub(super) fn uncounted(&self, now: Time) -> Vec<NodeId> {
+        self.members.iter().filter(|member| member.other_voters && self.is_alive(member, now)).map(|member| member.node).collect()
+    }
+
+    /// Voters that a node which remembers nothing has yet to hear, once.
+    pub(super) fn unheard(&self) -> Vec<NodeId> {
+        if !self.electorate.record.new {
+            return Vec::new();
+        }
+        let heard = |member: &Member| member.electorate.as_ref().is_some_and(|(_, record)| record.voters == self.electorate.record.voters);
+        let members = self.members.iter().filter(|member| self.voters.contains(&member.node) && !heard(member));
+        members.map(|member| member.node).collect()
+    }
+}
