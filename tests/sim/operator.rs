@@ -7,6 +7,7 @@ use super::{
     clock::{Instant, MILLISECOND, span},
     faults::Kind,
     queue::What,
+    speech::Speech,
     world::World,
 };
 
@@ -130,9 +131,14 @@ impl World {
         }
     }
 
+    /// What operators want travels between nodes of this version and later ones only.
+    pub fn operators_are_heard(&self) -> bool {
+        self.hosts.iter().all(|host| host.speech != Speech::Before)
+    }
+
     /// Without a fault, every node knows the same.
     pub fn all_must_agree(&mut self) {
-        if !self.timings_fit() {
+        if !self.timings_fit() || !self.operators_are_heard() {
             return;
         }
         type Words = Vec<(Subject, Stamp, Wish)>;

@@ -194,6 +194,7 @@ impl Setup {
             socket: random.random_range(256..=512),
             far: vec![false; count],
             pair: false,
+            speeches: (Speech::default(), Speech::default()),
             length,
             voters,
             rest: 5 * SECOND,
