@@ -14,7 +14,8 @@ use drcm::{
     cluster::{Node, Phase, Start},
     config::parse_cfg,
     model::{
-        Action, BootId, Checks, Config, Decision, Electorate, Event, GroupId, Message, NodeId, Order, Outcome, Output, StopReason, Time,
+        Ack, Action, BootId, Checks, Config, Decision, Electorate, Event, GroupId, Heartbeat, Message, NodeId, NodeState, Order, Outcome, Output,
+        Refusal, RefusalReason, StopReason, Tag, Time, Version,
     },
 };
 
@@ -739,4 +740,48 @@ fn another_grouping_of_the_same_resource_never_makes_a_second_owner() {
     assert_eq!(world.owner().as_deref(), Some("a"));
     assert!(world.starts.iter().all(|(at, node)| *at < before || *node == id("a")));
     assert!(world.decisions.iter().any(|(.., decision)| matches!(decision, Decision::Mismatch { differs: true, .. })));
+}
+
+#[test]
+fn a_refusal_without_end_keeps_nobody_waiting_for_ever() {
+    let config = config(2, "quorum = majority");
+    let (me, peer, group) = (config.nodes[0].id, config.nodes[1].id, config.groups[0].id);
+    let mut now = Time(1_000_000_000);
+    let mut node = Node::new(config.clone(), me, BootId(1), Start::default(), now);
+    let (mut tag, mut refused, mut started) = (0, 0, false);
+    while !started && now < Time(100_000_000_000) {
+        let mut events = vec![Event::Timer];
+        tag += 1;
+        let heartbeat = Heartbeat {
+            tag: Tag(tag),
+            version: Version(0),
+            entries: 0,
+            state: NodeState { eligible: true, left: false, quorate: true, standby: false },
+            hears_you: true,
+            fingerprint: config.fingerprint,
+        };
+        events.push(Event::Received { from: peer, boot: BootId(2), message: Message::Heartbeat(heartbeat) });
+        while let Some(event) = events.pop() {
+            for output in node.handle(event, now) {
+                match output {
+                    Output::Act(Action::Stop { group, generation, .. }) => {
+                        events.push(Event::Done { group, generation, outcome: Outcome::Stopped });
+                    }
+                    Output::Act(Action::Start { .. }) => started = true,
+                    Output::Send { message: Message::Heartbeat(Heartbeat { tag, version, entries: 1, .. }), .. } => {
+                        // The first answer names a holder whom nobody knows, and a time without end.
+                        let reason = RefusalReason::Busy { holder: NodeId(9), remaining_us: u64::MAX };
+                        let refusals = if refused == 0 { vec![Refusal { group, reason }] } else { Vec::new() };
+                        refused += 1;
+                        let ack = Ack { tag, version, first: 0, count: 1, cap_us: 1_500_000, refused: refusals };
+                        events.push(Event::Received { from: peer, boot: BootId(2), message: Message::Ack(ack) });
+                    }
+                    _ => {}
+                }
+            }
+        }
+        now = now + MS * 50;
+    }
+    assert!(refused > 0, "it asked");
+    assert!(started, "it never asked again");
 }

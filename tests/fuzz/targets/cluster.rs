@@ -29,6 +29,8 @@ const SPINS: usize = 5;
 const OUTPUTS: usize = 50;
 /// Longest description of a node after so many events, in bytes.
 const STATE: usize = 1 << 20;
+/// Seconds within which a node among honest peers runs its groups; a refusal keeps it waiting for a minute at most.
+const PATIENCE: usize = 70;
 /// Between two lives of a peer that the input does not know.
 const HONEST: u64 = 1 << 40;
 
@@ -44,6 +46,7 @@ pub fn hostile_peers(bytes: &[u8]) {
             break;
         }
         play.step(&mut input);
+        let _ = play.node.view(play.now);
     }
     if !play.left {
         play.recovers();
@@ -337,7 +340,6 @@ impl Play {
             assert!(spins <= SPINS, "it wants to be woken at {:?} again and again; it is {:?}", self.node.deadline(), self.now);
             self.node.handle(Event::Timer, self.now);
         }
-        let _ = self.node.view(self.now);
     }
 
     /// A message of the node can be sent and read.
@@ -356,7 +358,8 @@ impl Play {
         let size = format!("{:?}", self.node).len();
         assert!(size <= STATE, "the state of the node has grown to {size} bytes");
         self.handle(Event::Order(Order::Standby(true)));
-        self.rest(Duration::from_secs(12));
+        // Whatever was promised to the hostile ones is over after a lease.
+        self.rest(self.node.longest_lease() * 3 + Duration::from_secs(1));
         // It was told to leave, and has.
         if self.left {
             return;
@@ -401,7 +404,7 @@ impl Play {
             self.handle(Event::Fitness { group, able: true });
             self.handle(Event::Order(Order::Cleanup(group)));
         }
-        for _ in 0..400 {
+        for _ in 0..PATIENCE * 20 {
             self.rest(Duration::from_millis(50));
             for peer in self.peers.clone() {
                 honest.says(self, peer, None, honest.lists);
@@ -420,7 +423,7 @@ impl Play {
                 return;
             }
         }
-        panic!("after 20 seconds among honest peers it does not run its groups: {:#?}", self.node.view(self.now));
+        panic!("after {PATIENCE} seconds among honest peers it does not run its groups: {:#?}", self.node.view(self.now));
     }
 }
 
