@@ -8,7 +8,7 @@ use std::{fs, path::Path};
 use targets::{TARGETS, run};
 
 /// Inputs of one target that are kept at most.
-const KEPT: usize = 250;
+const KEPT: usize = 200;
 
 fn replay(target: &str) {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
