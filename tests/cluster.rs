@@ -14,8 +14,8 @@ use drcm::{
     cluster::{Node, Phase, Start},
     config::parse_cfg,
     model::{
-        Ack, Action, BootId, Checks, Config, Decision, Electorate, Event, GroupId, Heartbeat, Message, NodeId, NodeState, Order, Outcome, Output,
-        Refusal, RefusalReason, StopReason, Tag, Time, Version,
+        Ack, Action, BootId, Checks, Config, Decision, Electorate, Event, GroupId, Heartbeat, Message, NodeId, NodeState, Order, Outcome,
+        Output, Refusal, RefusalReason, StopReason, Tag, Time, Version,
     },
 };
 
@@ -759,6 +759,8 @@ fn a_refusal_without_end_keeps_nobody_waiting_for_ever() {
             state: NodeState { eligible: true, left: false, quorate: true, standby: false },
             hears_you: true,
             fingerprint: config.fingerprint,
+            electorate: None,
+            wishes: None,
         };
         events.push(Event::Received { from: peer, boot: BootId(2), message: Message::Heartbeat(heartbeat) });
         while let Some(event) = events.pop() {
@@ -773,7 +775,7 @@ fn a_refusal_without_end_keeps_nobody_waiting_for_ever() {
                         let reason = RefusalReason::Busy { holder: NodeId(9), remaining_us: u64::MAX };
                         let refusals = if refused == 0 { vec![Refusal { group, reason }] } else { Vec::new() };
                         refused += 1;
-                        let ack = Ack { tag, version, first: 0, count: 1, cap_us: 1_500_000, refused: refusals };
+                        let ack = Ack { tag, version, first: 0, count: 1, cap_us: 1_500_000, refused: refusals, electorate: None };
                         events.push(Event::Received { from: peer, boot: BootId(2), message: Message::Ack(ack) });
                     }
                     _ => {}
