@@ -93,8 +93,12 @@ fn a_break_of_the_streams_shorter_than_the_silence_allowed_moves_nothing_and_is_
         }
         cluster.lab.pass(gap).unwrap();
         cluster.lab.switch().heal().unwrap();
-        cluster.holds_still(seconds(5), ms(300));
-        assert_eq!(cluster.sampler.changes().len(), before, "the streams were away for {gap:?}");
+        cluster.lab.pass(seconds(2)).unwrap();
+        cluster.holds_still(seconds(3), ms(300));
+        let changes = cluster.sampler.changes();
+        // In a long break the kernel may end the address, which has a part of the lease only, and its owner puts it back.
+        let moved = changes[before..].iter().any(|change| change.owners.iter().any(|owner| *owner != 0));
+        assert!(!moved && (round == 1 || changes.len() == before), "the streams were away for {gap:?}: {:#?}", &changes[before..]);
         if round == 1 {
             // Retries in between are not told of one by one.
             wait_said(&mut cluster, 0, UP, 4);
