@@ -132,36 +132,37 @@ fn simulation_of_newcomers_that_are_a_majority_by_themselves() {
     }
 }
 
-/// One voter at a time, in whatever order the nodes are changed: nothing is down but for the restart of its owner.
+/// One voter at a time. Who comes is started first, who goes is stopped last, and the others are restarted one after another
+/// in between: nothing is down but for the restart of its owner. In any other order an even number of voters may lack one
+/// for a while: safe, and well in the end.
 #[test]
 fn simulation_of_one_voter_more_or_less_interrupts_nothing() {
     let all = |count: usize| (0..count).collect::<Vec<usize>>();
     let restart = 30 * MILLISECOND;
-    for count in 3..6 {
+    for count in 2..6 {
         let (few, many) = (all(count), all(count + 1));
-        let newcomer_first: Vec<usize> = [count].into_iter().chain((0..count).rev()).collect();
-        let newcomer_last: Vec<usize> = (0..count).rev().chain([count]).collect();
-        for order in [newcomer_first, newcomer_last] {
-            let mut world = changing(count + 1, &few, &many);
-            let down = roll(&mut world, &order);
-            assert!(down <= restart, "{few:?} to {many:?} in the order {order:?}: down for {down} ns");
-        }
-        // The one that goes is stopped first, or after the others have been changed.
-        for last in [false, true] {
-            let mut world = changing(count + 1, &many, &few);
-            let mut down = 0;
-            if !last {
-                world.leave(count);
-                pass(&mut world, 100 * MILLISECOND);
-                world.end_daemon(count);
-            }
-            down = roll(&mut world, &(0..count).rev().collect::<Vec<_>>()).max(down);
-            if last && world.runs(count) {
-                world.leave(count);
-                pass(&mut world, 4 * LEASE);
-            }
-            assert!(down <= restart, "{many:?} to {few:?}: down for {down} ns");
-            assert!(is_up(&world));
-        }
+        let others: Vec<usize> = (0..count).rev().collect();
+        let mut world = changing(count + 1, &few, &many);
+        let order: Vec<usize> = [count].into_iter().chain(others.iter().copied()).collect();
+        let down = roll(&mut world, &order);
+        // Two voters have no majority while one of them is restarted.
+        assert!(down <= restart || count == 2, "{few:?} to {many:?}: down for {down} ns");
+
+        let mut world = changing(count + 1, &many, &few);
+        let down = roll(&mut world, &others);
+        world.leave(count);
+        pass(&mut world, 4 * LEASE);
+        assert!((down <= restart || count == 2) && is_up(&world), "{many:?} to {few:?}: down for {down} ns");
+
+        let mut world = changing(count + 1, &few, &many);
+        let order: Vec<usize> = others.iter().copied().chain([count]).collect();
+        roll(&mut world, &order);
+        assert!(is_up(&world), "{few:?} to {many:?}");
+
+        let mut world = changing(count + 1, &many, &few);
+        world.leave(count);
+        pass(&mut world, 4 * LEASE);
+        roll(&mut world, &others);
+        assert!(is_up(&world), "{many:?} to {few:?}");
     }
 }
