@@ -46,7 +46,8 @@ pub struct Hold {
 /// The record.
 pub struct Checker {
     groups: Vec<GroupFacts>,
-    voters: Vec<usize>,
+    /// By node: the voters of the configuration it has read.
+    voters: Vec<Vec<usize>>,
     /// By node, newest last.
     lists: Vec<Vec<List>>,
     /// By voter, node, group.
@@ -66,10 +67,10 @@ pub struct Checker {
 
 impl Checker {
     /// A record of a cluster in which nothing has happened.
-    pub fn new(nodes: usize, voters: Vec<usize>, groups: Vec<GroupFacts>, assignments: usize, step: Duration) -> Self {
+    pub fn new(nodes: usize, groups: Vec<GroupFacts>, assignments: usize, step: Duration) -> Self {
         let all = nodes * groups.len();
         Self {
-            voters,
+            voters: vec![Vec::new(); nodes],
             lists: vec![Vec::new(); nodes],
             grants: vec![None; nodes * all],
             own_votes: vec![(BootId(0), 0); all],
@@ -104,6 +105,11 @@ impl Checker {
             .filter(|index| members >> index & 1 == 1)
             .fold(Nodes::all(self.nodes), |nodes, index| nodes.and(self.active[index]));
         everywhere.first()
+    }
+
+    /// A daemon starts with a configuration that lists these voters.
+    pub fn starts(&mut self, node: usize, voters: &[usize]) {
+        self.voters[node] = voters.to_vec();
     }
 
     /// A daemon is gone, for whatever reason: it holds nothing any more.
@@ -199,16 +205,16 @@ impl Checker {
         }
         let ends = clock.instant(until);
         let mut others = 0;
-        for voter in self.voters.iter().filter(|voter| **voter != node) {
+        for voter in self.voters[node].iter().filter(|voter| **voter != node) {
             let grant = self.grants[self.grant_slot(*voter, node, group)];
             if grant.is_some_and(|grant| grant.boot == boot && !grant.released && grant.until >= ends) {
                 others += 1;
             }
         }
-        let majority = self.voters.len() / 2 + 1;
+        let majority = self.voters[node].len() / 2 + 1;
         if others >= majority {
             // It need not rely on itself.
-        } else if others + 1 == majority && self.voters.contains(&node) {
+        } else if others + 1 == majority && self.voters[node].contains(&node) {
             self.nobody_else(node, node, group, now)?;
             let slot = node * self.groups.len() + group;
             self.own_votes[slot] = (boot, self.own_votes[slot].1.max(ends));
@@ -216,8 +222,8 @@ impl Checker {
             return Err(format!(
                 "node {node} relies on a lease of group {group} until {until:?} ({ends} true), but only {others} other voters of {} \
                  promised as much: {:?}",
-                self.voters.len(),
-                self.voters.iter().map(|voter| self.grants[self.grant_slot(*voter, node, group)]).collect::<Vec<_>>()
+                self.voters[node].len(),
+                self.voters[node].iter().map(|voter| self.grants[self.grant_slot(*voter, node, group)]).collect::<Vec<_>>()
             ));
         }
         self.holds[node * self.groups.len() + group] = Some(Hold { until, boot: Some(boot), own: others < majority });
@@ -277,10 +283,9 @@ impl Checker {
 
     /// Until when enough voters besides a node have promised it a group, so that with its own vote they are a majority.
     fn promised_until(&self, node: usize, boot: BootId, group: usize) -> Instant {
-        let own = usize::from(self.voters.contains(&node));
-        let needed = self.voters.len() / 2 + 1 - own;
-        let mut ends: Vec<Instant> = self
-            .voters
+        let own = usize::from(self.voters[node].contains(&node));
+        let needed = self.voters[node].len() / 2 + 1 - own;
+        let mut ends: Vec<Instant> = self.voters[node]
             .iter()
             .filter(|voter| **voter != node)
             .filter_map(|voter| self.grants[self.grant_slot(*voter, node, group)])

@@ -29,6 +29,14 @@ impl World {
         host.layout = host.next_layout;
         host.speech = host.next_speech;
         host.config = Arc::clone(&self.setup.configs[host.timing][host.layout]);
+        let membership = &self.setup.memberships[host.layout];
+        self.checker.starts(node, &membership.voters);
+        if !membership.listed[node] {
+            // It is no longer a node: its machine is taken away, or has yet to be set up.
+            host.leaving = false;
+            self.loses_power(node);
+            return;
+        }
         host.paused = false;
         host.leaving = false;
         host.resumed = self.now;

@@ -254,7 +254,8 @@ impl World {
     fn lifetime(&mut self, node: usize, until: Time, before: Option<Presence>) -> Option<Presence> {
         // A voter of another configuration may grant less than this node asks for.
         let lease = self.setup.timings.iter().map(|timing| timing.lease()).min().unwrap_or_default();
-        let interval = self.hosts[node].config.nodes[node].pace.interval;
+        let host = &self.hosts[node];
+        let interval = host.config.node(host.id).map_or(host.config.server.pace(), |own| own.pace).interval;
         let clock = self.hosts[node].clock;
         let now = clock.local(self.now);
         let left = until.since(now);

@@ -106,6 +106,8 @@ impl Kind {
 
 /// Share of upgrades among the faults of a rolling upgrade.
 const UPGRADES: f64 = 0.1;
+/// Share of changed lists among the faults where nodes or voters differ between the lists.
+const MEMBERS: f64 = 0.3;
 
 #[derive(Clone, Copy, Debug)]
 struct Ongoing {
@@ -163,6 +165,7 @@ impl World {
         let kind = match (resets, upgrades) {
             (true, _) => Kind::Reset,
             (false, true) => Kind::Upgrade,
+            (false, false) if self.setup.changes_members() && self.faults.random.random_bool(MEMBERS) => Kind::NewLayout,
             (false, false) => Kind::ALL[self.faults.random.random_range(0..COMMON)],
         };
         let length = self.length_of(kind, lease);
@@ -386,7 +389,7 @@ impl World {
     }
 
     /// A daemon is told to leave, and will be started again when it has.
-    fn leave(&mut self, node: usize) {
+    pub fn leave(&mut self, node: usize) {
         self.hosts[node].leaving = true;
         let life = self.hosts[node].life;
         // Its slowest stop takes 5 s; nothing else may hold it up but its own lease.

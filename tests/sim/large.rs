@@ -39,10 +39,9 @@ fn without_voters(count: usize, wanted: usize) -> impl Iterator<Item = (Setup, u
     (1..)
         .map(move |seed| setup(count, seed))
         .filter_map(|setup| {
-            let group = setup
-                .groups
-                .iter()
-                .position(|group| group.leased && group.addresses && group.candidates[0].iter().all(|node| *node >= setup.voters))?;
+            let group = setup.groups.iter().position(|group| {
+                group.leased && group.addresses && group.candidates[0].iter().all(|node| *node >= setup.memberships[0].voters.len())
+            })?;
             Some((setup, group))
         })
         .take(wanted)
@@ -61,7 +60,7 @@ fn the_traffic_of_a_node_that_is_no_voter_does_not_grow_with_the_cluster() {
     let mut others: Vec<(f64, f64)> = Vec::new();
     for count in SIZES {
         let mut world = settled(setup(count, 1));
-        let voters = world.setup.voters;
+        let voters = world.setup.memberships[0].voters.len();
         let before = world.load.clone();
         world.run_until((SETTLED + COUNTED) * SECOND);
         assert_eq!(world.failure, None, "{}", world.setup.describe());

@@ -8,6 +8,7 @@ mod earlier_boot;
 mod executor;
 mod faults;
 mod large;
+mod membership;
 mod network;
 mod nodes;
 mod operator;
@@ -22,6 +23,7 @@ mod trace;
 mod traffic;
 #[path = "../frozen/version_1.rs"]
 mod version_1;
+mod voters;
 mod world;
 
 use std::{

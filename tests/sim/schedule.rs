@@ -54,6 +54,11 @@ impl Schedule {
         Self { phase: Phase::Settling, cycle: 0, layout: 0, layouts, timers: Vec::new(), rest_began: 0, restless: 0, timed: 0, ran: 0 }
     }
 
+    /// Whatever happens is done by hand.
+    pub fn by_hand(layouts: usize) -> Self {
+        Self { phase: Phase::Faults { single: false }, ..Self::new(layouts) }
+    }
+
     /// Nothing may move.
     pub fn is_still(&self) -> bool {
         self.phase == Phase::Still
@@ -240,7 +245,7 @@ impl World {
     /// The candidates of a group that may run it.
     fn able_candidates(&self, group: usize) -> Vec<usize> {
         let candidates = &self.setup.groups[group].candidates[self.schedule.layout];
-        candidates.iter().copied().filter(|node| self.hosts[*node].config.nodes[*node].active).collect()
+        candidates.iter().copied().filter(|node| self.setup.is_active(*node)).collect()
     }
 
     fn all_must_run(&mut self) {
@@ -287,7 +292,7 @@ impl World {
         }
         for node in 0..self.setup.count() {
             let host = &self.hosts[node];
-            let interval = span(host.config.nodes[node].pace.interval);
+            let interval = span(host.config.node(host.id).map_or(host.config.server.pace(), |own| own.pace).interval);
             let intervals = (self.now - self.schedule.rest_began) / interval + 1;
             let wakes = host.timers - self.schedule.timers[node];
             if wakes > intervals * 5 + 50 {

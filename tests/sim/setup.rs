@@ -12,6 +12,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::{
     clock::{Clock, Instant, MILLISECOND, SECOND},
+    membership::Membership,
     network::Impairment,
     speech::Speech,
 };
@@ -65,6 +66,18 @@ pub struct GroupFacts {
     pub leased: bool,
 }
 
+/// What a plain setup is made of.
+pub struct Plain {
+    pub seed: u64,
+    pub timings: Vec<Timing>,
+    pub plans: Vec<Plan>,
+    pub memberships: Vec<Membership>,
+    pub takeover: Takeover,
+    pub failback_delay: Duration,
+    pub quorum: Quorum,
+    pub length: Instant,
+}
+
 /// Everything that is fixed before a run begins.
 #[derive(Clone, Debug)]
 pub struct Setup {
@@ -100,8 +113,10 @@ pub struct Setup {
     pub speeches: (Speech, Speech),
     /// How long the run takes.
     pub length: Instant,
-    /// The first so many nodes vote.
-    pub voters: usize,
+    /// The nodes and voters by layout.
+    pub memberships: Vec<Membership>,
+    /// The node that may run nothing.
+    pub inactive: Option<usize>,
     /// How long nothing may move after each settling; the last rest lasts to the end of the run.
     pub rest: Instant,
 }
@@ -138,10 +153,12 @@ impl Setup {
         let failback = if random.random_bool(0.85) { Failback::Auto } else { Failback::Manual };
         let failback_delay = Duration::from_millis(weighted(random, &[(0, 5), (500, 30), (2_000, 30), (10_000, 35)]) as u64);
         let pair = count == 2 && random.random_bool(0.5);
-        let quorum = if count == 2 && !pair { Quorum::Majority } else { Quorum::Auto };
+        let memberships = Membership::of(seed, count, layouts, &plans);
+        let quorum = if !pair && Membership::has_pair(&memberships) { Quorum::Majority } else { Quorum::Auto };
         let nodes: Vec<NodeId> = (0..count).map(|index| NodeId::of(&name(index))).collect();
         let far = far(seed, count);
-        let draft = Draft { far: &far, count, voters: count.min(7), plans: &plans, inactive, takeover, failback, failback_delay, quorum };
+        let draft =
+            Draft { far: &far, count, memberships: &memberships, plans: &plans, inactive, takeover, failback, failback_delay, quorum };
         let configs: Vec<Vec<Arc<Config>>> =
             timings.iter().map(|timing| (0..layouts).map(|layout| Arc::new(draft.config(*timing, layout))).collect()).collect();
         let groups = facts(&configs[0], &nodes, &plans);
@@ -161,7 +178,8 @@ impl Setup {
             pair,
             speeches: Speech::of(seed),
             length,
-            voters: count.min(7),
+            memberships,
+            inactive,
             rest: 60 * SECOND,
             timings,
             configs,
@@ -174,10 +192,28 @@ impl Setup {
         let plans = plans(count, layouts, random);
         let takeover = if random.random_bool(0.15) { Takeover::Strict } else { Takeover::Prompt };
         let failback_delay = Duration::from_millis(random.random_range(0..3_000));
-        let voters = count.min(5);
-        let (failback, quorum) = (Failback::Auto, Quorum::Auto);
+        let memberships = vec![Membership::of_all(count, count.min(5)); layouts];
+        let quorum = Quorum::Auto;
+        Self::plain(Plain { seed, timings, plans, memberships, takeover, failback_delay, quorum, length }, random)
+    }
+
+    /// A cluster in which little is drawn.
+    pub fn plain(plain: Plain, random: &mut ChaCha8Rng) -> Self {
+        let Plain { seed, timings, plans, memberships, takeover, failback_delay, quorum, length } = plain;
+        let (count, layouts) = (memberships[0].listed.len(), memberships.len());
+        let failback = Failback::Auto;
         let near = vec![None; count];
-        let draft = Draft { far: &near, count, voters, plans: &plans, inactive: None, takeover, failback, failback_delay, quorum };
+        let draft = Draft {
+            far: &near,
+            count,
+            memberships: &memberships,
+            plans: &plans,
+            inactive: None,
+            takeover,
+            failback,
+            failback_delay,
+            quorum,
+        };
         let configs: Vec<Vec<Arc<Config>>> =
             timings.iter().map(|timing| (0..layouts).map(|layout| Arc::new(draft.config(*timing, layout))).collect()).collect();
         let nodes: Vec<NodeId> = (0..count).map(|index| NodeId::of(&name(index))).collect();
@@ -196,11 +232,27 @@ impl Setup {
             pair: false,
             speeches: (Speech::default(), Speech::default()),
             length,
-            voters,
+            memberships,
+            inactive: None,
             rest: 5 * SECOND,
             timings,
             configs,
         }
+    }
+
+    /// Whether a node may run anything, by its configuration.
+    pub fn is_active(&self, node: usize) -> bool {
+        self.inactive != Some(node)
+    }
+
+    /// Nodes or voters differ between the layouts.
+    pub fn changes_members(&self) -> bool {
+        self.memberships.iter().any(|membership| *membership != self.memberships[0])
+    }
+
+    /// Some listed node does not vote: it hears of its like through the voters.
+    pub fn relays(&self) -> bool {
+        self.memberships.iter().any(|membership| membership.listed.iter().filter(|listed| **listed).count() > membership.voters.len())
     }
 
     /// Nodes are upgraded one after another.
@@ -253,7 +305,7 @@ impl Setup {
             .map(|(index, node)| format!("n{index} {:?} x {}", node.pace.interval, node.pace.count))
             .collect();
         format!(
-            "seed {}: {} nodes, timings {timings:?}, far {far:?}, {:?} {:?} {:?} after {:?}, latency {} us, always {:?}, clocks {clocks:?} ppm{}{}{}\n  groups: {}",
+            "seed {}: {} nodes, timings {timings:?}, far {far:?}, {:?} {:?} {:?} after {:?}, latency {} us, always {:?}, clocks {clocks:?} ppm{}{}{}{}\n  groups: {}",
             self.seed,
             self.count(),
             server.quorum,
@@ -264,6 +316,7 @@ impl Setup {
             self.always,
             if self.sealed { ", sealed" } else { "" },
             if self.pair { ", pair" } else { "" },
+            if self.changes_members() { format!(", members {:?}", self.memberships) } else { String::new() },
             if self.upgrades() { format!(", upgrade {:?}", self.speeches) } else { String::new() },
             groups.join("\n          ")
         )
@@ -406,7 +459,7 @@ fn far(seed: u64, count: usize) -> Vec<Option<Pace>> {
 struct Draft<'a> {
     far: &'a [Option<Pace>],
     count: usize,
-    voters: usize,
+    memberships: &'a [Membership],
     plans: &'a [Plan],
     inactive: Option<usize>,
     takeover: Takeover,
@@ -417,7 +470,8 @@ struct Draft<'a> {
 
 impl Draft<'_> {
     fn config(&self, timing: Timing, layout: usize) -> Config {
-        let nodes: Vec<NodeConfig> = (0..self.count).map(|index| self.node(index, timing, layout)).collect();
+        let listed = &self.memberships[layout].listed;
+        let nodes: Vec<NodeConfig> = (0..self.count).filter(|index| listed[*index]).map(|index| self.node(index, timing, layout)).collect();
         let resources: Vec<Resource> = self.plans.iter().map(|plan| resource(&plan.resource)).collect();
         let groups = group(&nodes, &resources);
         let fingerprint = Fingerprint::of(&format!("{timing:?} {layout}"));
@@ -434,7 +488,7 @@ impl Draft<'_> {
             hostname: name(index),
             keep_alive_ip: IpAddr::from([10, 0, 0, index as u8 + 1]),
             active: self.inactive != Some(index),
-            voter: index < self.voters,
+            voter: self.memberships[layout].voters.contains(&index),
             transport: if self.far[index].is_some() { Transport::Tcp } else { Transport::Udp },
             pace: self.far[index].unwrap_or(Pace { interval: timing.interval, count: timing.count }),
             keep: Keep { services: false, filesystems: true, applications: false },

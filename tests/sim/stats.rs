@@ -213,7 +213,7 @@ impl World {
     /// How long a planned move may leave an address down: three trips (one more where a voter relays it), a start, and the
     /// grain of timers.
     fn longest_move(&self) -> Instant {
-        let trips = if self.setup.voters < self.setup.count() { 5 } else { 4 };
+        let trips = if self.setup.relays() { 5 } else { 4 };
         trips * self.network.longest_trip() + 3 * MILLISECOND
     }
 
@@ -235,8 +235,9 @@ impl World {
         if !alike || (0..self.setup.count()).any(|other| self.faults.slow(other)) {
             return false;
         }
-        let others = (0..self.setup.voters).filter(|other| *other != node && self.runs(*other)).count();
-        others > self.setup.voters / 2
+        let voters = &self.setup.memberships[self.hosts[node].layout].voters;
+        let others = voters.iter().filter(|other| **other != node && self.runs(**other)).count();
+        others > voters.len() / 2
     }
 
     /// Another candidate can run an address.
@@ -253,7 +254,7 @@ impl World {
                         && host.layout == layout
                         && !host.standby
                         && !host.leaving
-                        && host.config.nodes[*other].active
+                        && self.setup.is_active(*other)
                         && (host.unfit | host.failed) >> index & 1 == 0
                 })
         })

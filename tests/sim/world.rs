@@ -186,16 +186,28 @@ impl World {
     }
 
     /// The world of a setup.
-    pub fn of(mut setup: Setup, sabotage: Sabotage, trace: Trace) -> Self {
+    pub fn of(setup: Setup, sabotage: Sabotage, trace: Trace) -> Self {
+        let mut world = Self::dark(setup, sabotage, trace);
+        world.begin();
+        world
+    }
+
+    /// A world in which nothing happens by itself: no daemon has been started, and no fault will come.
+    pub fn by_hand(setup: Setup) -> Self {
+        let mut world = Self::dark(setup, Sabotage::None, Trace::Tail);
+        world.schedule = Schedule::by_hand(world.setup.layouts);
+        world
+    }
+
+    fn dark(mut setup: Setup, sabotage: Sabotage, trace: Trace) -> Self {
         let stream = |number| stream(setup.seed, number);
         let (links, faults, machines, stalls) = (stream(2), stream(3), stream(4), stream(6));
         if sabotage == Sabotage::SlowClock {
             setup.clocks[0] = Clock::new(0, 1_000_000_000, -200_000);
         }
         let count = setup.count();
-        let voters: Vec<usize> = (0..setup.voters).collect();
         let network = Network::new(count, setup.latency, setup.always, &setup.far, links, stalls);
-        let checker = Checker::new(count, voters, setup.groups.clone(), setup.assignments, setup.longest_lease() / 7);
+        let checker = Checker::new(count, setup.groups.clone(), setup.assignments, setup.longest_lease() / 7);
         let hosts = (0..count)
             .map(|node| Host {
                 id: setup.nodes[node],
@@ -238,7 +250,7 @@ impl World {
                 handed: vec![(false, 0); setup.groups.len()],
             })
             .collect();
-        let mut world = Self {
+        Self {
             now: 0,
             queue: Queue::default(),
             hosts,
@@ -257,9 +269,7 @@ impl World {
             load: vec![Load::default(); count],
             tokens: 0,
             setup,
-        };
-        world.begin();
-        world
+        }
     }
 
     /// Runs to the end or to the first broken rule.
