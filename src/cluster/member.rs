@@ -39,6 +39,8 @@ pub struct Member {
     tag: Option<Tag>,
     state: NodeState,
     hears_us: bool,
+    /// Of a version that does not keep what operators want.
+    ignores_wishes: bool,
     pub fingerprint: Option<Fingerprint>,
     /// The voters it counts, as it last said.
     pub electorate: Option<(ElectorateId, Arc<Electorate>)>,
@@ -104,6 +106,7 @@ impl Member {
             tag: None,
             state: NodeState::default(),
             hears_us: false,
+            ignores_wishes: false,
             fingerprint: None,
             electorate: None,
             other_voters: false,
@@ -167,6 +170,11 @@ impl Member {
         self.hears_us || self.by_hearsay
     }
 
+    /// Whether it keeps what operators want: an older version would send home what was moved to it, again and again.
+    pub fn knows_wishes(&self) -> bool {
+        !self.ignores_wishes
+    }
+
     pub fn list(&self) -> &[Entry] {
         &self.list
     }
@@ -219,6 +227,7 @@ impl Member {
         self.left = heartbeat.state.left;
         self.state = heartbeat.state;
         self.hears_us = heartbeat.hears_you;
+        self.ignores_wishes = heartbeat.wishes.is_none();
         if heartbeat.version < self.version {
             return Hearing::Stale;
         }

@@ -316,7 +316,7 @@ impl World {
                 self.tell(node, Event::Fitness { group: id, able: false });
             }
             Kind::Standby | Kind::Cleanup | Kind::Maintenance | Kind::Move | Kind::Unmove | Kind::Failback => {
-                return self.operators_are_heard() && self.commands(kind, node, group);
+                return self.commands(kind, node, group);
             }
         }
         true

@@ -54,7 +54,8 @@ impl World {
 
     /// A machine with a running daemon, where something can be said.
     fn somewhere(&mut self) -> Option<usize> {
-        let running: Vec<usize> = (0..self.setup.count()).filter(|node| self.runs(*node)).collect();
+        let running: Vec<usize> =
+            (0..self.setup.count()).filter(|node| self.runs(*node) && self.hosts[*node].speech != Speech::Before).collect();
         if running.is_empty() { None } else { Some(running[self.faults.random.random_range(0..running.len())]) }
     }
 
@@ -131,14 +132,14 @@ impl World {
         }
     }
 
-    /// What operators want travels between nodes of this version and later ones only.
-    pub fn operators_are_heard(&self) -> bool {
-        self.hosts.iter().all(|host| host.speech != Speech::Before)
+    /// Some nodes are of a version that knows nothing of what operators want.
+    fn is_mixed(&self) -> bool {
+        self.hosts.iter().any(|host| host.speech == Speech::Before)
     }
 
     /// Without a fault, every node knows the same.
     pub fn all_must_agree(&mut self) {
-        if !self.timings_fit() || !self.operators_are_heard() {
+        if !self.timings_fit() || self.is_mixed() {
             return;
         }
         type Words = Vec<(Subject, Stamp, Wish)>;
@@ -159,7 +160,7 @@ impl World {
 
     /// Where a group should be when everything has been well for long enough.
     pub fn place(&self, group: usize, able: &[usize]) -> Place {
-        if self.schedule.timed >> group & 1 == 1 {
+        if self.schedule.timed >> group & 1 == 1 || self.is_mixed() {
             return Place::Anywhere;
         }
         let candidates = &self.setup.groups[group].candidates[self.schedule.layout()];

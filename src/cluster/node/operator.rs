@@ -375,6 +375,9 @@ impl Node {
     pub(super) fn belongs(&self, tenure: &Tenure) -> Option<&Member> {
         let by_itself = self.config.server.failback == Failback::Auto;
         let home = || self.config.group(tenure.group).map(|group| group.home).filter(|_| by_itself);
-        self.member(tenure.preferred.or_else(home)?)
+        match tenure.preferred {
+            Some(node) => self.member(node).filter(|member| member.knows_wishes()),
+            None => self.member(home()?),
+        }
     }
 }
