@@ -166,6 +166,11 @@ async fn serve(config: Arc<Config>, node: NodeConfig, authkey: Arc<AuthKey>, not
     // Before anything is granted: a crash right after a longer grant must be followed by a longer silence.
     state::note_longest_lease(&config.server.spool_dir, core.longest_lease().max(remembered))?;
     state::note_electorate(&config.server.spool_dir, core.electorate())?;
+    if core.electorate().new {
+        info!(
+            "this node remembers no earlier life of this cluster: it runs what it shares with others once one that does, or every voter, has been heard"
+        );
+    }
     let wish_file = WishFile::new(&config.server.spool_dir);
     core.recall(&wish_file.load(), clock::now());
     let endpoint = Endpoint::new(authkey.bytes(), node.id, core.boot(), config.nodes.iter().map(|node| node.id), random()?);

@@ -12,8 +12,9 @@ use drcm::{
     cluster::{Node, Phase, Start},
     config::parse_cfg,
     model::{
-        Ack, Action, AssignmentId, BootId, Checks, Claims, Config, Definition, Entry, Event, Fingerprint, Generation, GroupId, Heartbeat,
-        Message, NodeId, NodeState, Order, Outcome, Output, Refusal, RefusalReason, Stance, Tag, Time, Version, Want,
+        Ack, Action, AssignmentId, BootId, Checks, Claims, Config, Definition, Electorate, ElectorateId, Entry, Event, Fingerprint,
+        Generation, GroupId, Heartbeat, Message, NodeId, NodeState, Order, Outcome, Output, Refusal, RefusalReason, Stance, Tag, Time,
+        Version, Want, WishDigest,
     },
     wire::{MAX_MESSAGE, put_records, records},
 };
@@ -129,7 +130,9 @@ impl Play {
             10 => {
                 // Whatever can be decoded.
                 let (from, boot) = self.speaker(input);
-                for message in records(input.chunk()).into_iter().flatten() {
+                let made_up = input.truth();
+                let bytes = if made_up { self.made_up(input) } else { input.chunk().to_vec() };
+                for message in records(&bytes).into_iter().flatten() {
                     self.handle(Event::Received { from, boot, message });
                 }
                 return;
@@ -158,6 +161,30 @@ impl Play {
         };
         let (from, boot) = self.speaker(input);
         self.handle(Event::Received { from, boot, message: event });
+    }
+
+    /// A record of any kind, made of numbers that mean something here.
+    fn made_up(&self, input: &mut Bytes<'_>) -> Vec<u8> {
+        let mut content = Vec::new();
+        let kind = 16 + input.byte() % 24;
+        for _ in 0..input.pick(32) {
+            let mut number = match input.pick(8) {
+                0..3 => u64::from(input.byte() % 8),
+                3 => self.anybody(input).0,
+                4 => self.group(input).0,
+                5 => input.number(self.tag.0),
+                6 => input.number(self.version.0),
+                _ => input.number(self.config.fingerprint.0),
+            };
+            // As numbers are written: seven bits a byte, the low ones first.
+            while number >= 0x80 {
+                content.push(0x80 | (number & 0x7f) as u8);
+                number >>= 7;
+            }
+            content.push(number as u8);
+        }
+        let length = u16::try_from(content.len()).expect("a few numbers are short").to_le_bytes();
+        [&[kind], length.as_slice(), &content].concat()
     }
 
     /// A peer, this node itself or a stranger, in one of some lives.
@@ -193,8 +220,8 @@ impl Play {
             state: NodeState { eligible: is(1), left: is(2) && is(3), quorate: is(4), standby: is(5) },
             hears_you: is(6),
             fingerprint: if is(7) { self.config.fingerprint } else { Fingerprint(input.number(1)) },
-            wishes: None,
-            electorate: None,
+            wishes: is(4).then(|| WishDigest(input.number(0))),
+            electorate: is(4).then(|| ElectorateId(input.number(1))),
         })
     }
 
@@ -241,7 +268,7 @@ impl Play {
             count: input.number(8) as u32,
             cap_us: input.number(1_500_000),
             refused,
-            electorate: None,
+            electorate: input.truth().then(|| ElectorateId(input.number(1))),
         })
     }
 
@@ -415,7 +442,7 @@ impl Play {
                     count: 1000,
                     cap_us: u64::MAX,
                     refused: Vec::new(),
-                    electorate: None,
+                    electorate: Some(settled(&self.config)),
                 };
                 self.handle(Event::Received { from: peer, boot: honest.boot, message: Message::Ack(ack) });
             }
@@ -425,6 +452,11 @@ impl Play {
         }
         panic!("after {PATIENCE} seconds among honest peers it does not run its groups: {:#?}", self.node.view(self.now));
     }
+}
+
+/// The voters of a cluster that has always had these.
+fn settled(config: &Config) -> ElectorateId {
+    Electorate { new: false, ..Electorate::new(config.voters()) }.id()
 }
 
 /// A peer in its senses.
@@ -450,7 +482,7 @@ impl Honest {
             hears_you: true,
             fingerprint: play.config.fingerprint,
             wishes: None,
-            electorate: None,
+            electorate: Some(settled(&play.config)),
         };
         if length > 0 {
             let claims = Claims { version, first: 0, total: length, entries };
