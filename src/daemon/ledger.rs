@@ -18,7 +18,7 @@ use super::state::StateError;
 use crate::cluster::Memory;
 
 /// Names the layout: another one is not read.
-const MAGIC: &[u8; 8] = b"drcmled1";
+const MAGIC: &[u8; 8] = b"drcmled2";
 /// Magic, boot of the machine, number, resumptions, length, checksum of all that and the content.
 const HEADER: usize = CHECKSUM + 16;
 /// Where the checksum is.
@@ -239,6 +239,20 @@ mod tests {
         Ledger::open(&directory, "drcm").unwrap().0.write(&node().memory()).unwrap();
         assert!(Ledger::open(&directory, "drcm").unwrap().1.is_some());
         fs::remove_dir_all(directory).unwrap();
+    }
+
+    /// postcard tells nothing of types: a process of another version would read nonsense.
+    #[test]
+    fn another_layout_has_another_name() {
+        let text = "[CM_IPADDRS]\nvip, 10.0.0.100, 24, eth0, \n\
+                    [CM_NODE]\nnodename = a\nhostname = a\nkeep_alive_ip = 10.0.0.1\nnode_floating_ip_addrs = vip\n\
+                    [CM_NODE]\nnodename = b\nhostname = b\nkeep_alive_ip = 10.0.0.2\nnode_backup_floating_ip_addrs = a:vip\n";
+        let config: Arc<_> = parse_cfg("test.cfg", text).unwrap().config;
+        let mut node = Node::new(config, NodeId::of("a"), BootId(7), Start::default(), Time(1));
+        node.handle(Event::Timer, Time(2));
+        let bytes = postcard::to_stdvec(&node.memory()).unwrap();
+        let digest = Sha256::digest(&bytes).iter().take(4).map(|byte| format!("{byte:02x}")).collect::<String>();
+        assert_eq!((MAGIC, digest.as_str()), (b"drcmled2", "00000000"), "what is remembered has another layout: give MAGIC another number");
     }
 
     #[test]

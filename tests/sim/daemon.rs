@@ -42,7 +42,8 @@ impl World {
         host.resumed = self.now;
         host.spins = 0;
         host.tag = Tag(0);
-        if host.disk_lost {
+        // A disk that is lost while the voters are being changed, under the former file, is not protected: see docs/cluster.md.
+        if host.disk_lost && self.setup.memberships.iter().all(|other| other.voters == self.setup.memberships[host.layout].voters) {
             host.voters = None;
         }
         // Without the disk a node can only assume its own configuration: safe while that is not shorter than before.

@@ -133,7 +133,7 @@ impl World {
     }
 
     /// Some nodes are of a version that knows nothing of what operators want.
-    fn is_mixed(&self) -> bool {
+    pub fn is_mixed(&self) -> bool {
         self.hosts.iter().any(|host| host.speech == Speech::Before)
     }
 

@@ -274,7 +274,13 @@ impl World {
                     self.fail(format!("assignment {assignment} is active on {owners} nodes although no fault is in force"));
                 }
             }
-            let Place::On(home) = self.place(group, &self.able_candidates(group)) else { continue };
+            let Place::On(home) = self.place(group, &self.able_candidates(group)) else {
+                if self.is_mixed() {
+                    // It may be on its way, with a delay that has grown.
+                    self.schedule.restless |= 1 << group;
+                }
+                continue;
+            };
             let owner = self.checker.owner(group);
             if let Some(owner) = owner.filter(|owner| *owner != home) {
                 if self.hosts[owner].sent_home[group] == 0 {

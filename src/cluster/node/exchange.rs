@@ -17,6 +17,8 @@ const HEARTBEATS_ASKED: usize = 4_096;
 const GOODBYES: u32 = 3;
 /// Longest time between two of them.
 const GOODBYE_GAP: Duration = Duration::from_millis(5);
+/// The same where some node is far: what is under way on a stream goes with it when the process ends.
+const FAR_GOODBYE_GAP: Duration = Duration::from_millis(200);
 /// Assignments of a group that a voter accepts at most.
 const LEARNED_ASSIGNMENTS: u32 = 10_000;
 /// Assignments, in parts of definitions, that one peer may leave without the rest.
@@ -257,7 +259,8 @@ impl Node {
         if goodbye {
             // Nobody asks again for a goodbye that got lost, so it is said more than once, in datagrams apart.
             self.goodbyes += 1;
-            self.next_heartbeat = now + (self.own.interval / 10).min(GOODBYE_GAP);
+            let gap = if self.alike { (self.own.interval / 10).min(GOODBYE_GAP) } else { FAR_GOODBYE_GAP };
+            self.next_heartbeat = now + gap;
             if self.goodbyes == GOODBYES {
                 self.out.push(Output::Left);
             }

@@ -229,6 +229,8 @@ impl Node {
         }
         self.look_at_wishes(now);
         self.watch_members(now);
+        // What was heard may have cost a lease the votes it rests on.
+        self.expire(now);
         self.review(now);
         let greeted = self.publish(now);
         self.relay(&greeted, now);
