@@ -239,8 +239,10 @@ impl World {
             Action::Start { group, until: Some(_), adopt: false, .. } => {
                 decided.iter().any(|decision| matches!(decision, Decision::Acquired { group: acquired, .. } if *acquired == group))
             }
+            // A process that goes on gives the orders again that the one before it gave.
             Action::Stop { group, why: StopReason::LeaseLost, .. } => {
-                decided.iter().any(|decision| matches!(decision, Decision::Lost { group: lost } if *lost == group))
+                let held = self.checker.group(group).is_some_and(|group| self.checker.hold(node, group).is_some());
+                !held || decided.iter().any(|decision| matches!(decision, Decision::Lost { group: lost } if *lost == group))
             }
             _ => true,
         };

@@ -69,6 +69,8 @@ impl World {
     pub fn starts(&mut self, node: usize, group: usize, generation: Generation, until: Option<Time>, adopt: bool) {
         let facts = &self.setup.groups[group];
         match until {
+            // What is frozen goes on whatever became of its lease.
+            Some(until) if adopt && self.setup.freeze => self.checker.relies_on_itself(node, group, until),
             Some(until) => self.relies(node, group, until),
             None if facts.leased => self.fail(format!("node {node} starts group {group} without a lease")),
             None => {}
@@ -285,7 +287,8 @@ impl World {
         let exclusive = self.setup.groups[group].leased && (self.setup.groups[group].addresses || strict);
         if exclusive {
             for other in others.iter() {
-                if !self.excused(other, assignment) && !self.is_frozen(other, assignment) && !self.are_apart(node, other) {
+                let frozen = self.is_frozen(other, assignment) || self.is_frozen(node, assignment);
+                if !self.excused(other, assignment) && !frozen && !self.are_apart(node, other) {
                     self.fail(format!("assignment {assignment} becomes active on node {node} while it is active on node {other}"));
                 }
                 self.stats.excused += 1;
