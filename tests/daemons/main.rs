@@ -4,6 +4,7 @@ mod commands;
 mod demo;
 mod failover;
 mod hostile;
+mod large;
 mod operator;
 mod partition;
 mod resources;

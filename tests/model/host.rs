@@ -7,7 +7,7 @@ use std::{
 
 use drcm::{
     cluster::Node,
-    model::{BootId, Generation, Outcome, Tag, Time},
+    model::{BootId, Electorate, Generation, Outcome, Tag, Time},
 };
 
 /// True time, in microseconds since the beginning.
@@ -60,12 +60,20 @@ pub struct Host {
     pub executor: Executor,
     /// Its newest heartbeat.
     pub said: Tag,
+    /// The voters that it has noted on its disk.
+    pub noted: Option<Electorate>,
     digest: u128,
 }
 
 impl Host {
     pub fn new(node: Node, life: u8) -> Self {
-        Self { node: Some(node), life, executor: Executor::default(), said: Tag(0), digest: 0 }
+        let noted = Some(node.electorate().clone());
+        Self { node: Some(node), life, executor: Executor::default(), said: Tag(0), noted, digest: 0 }
+    }
+
+    /// A machine that has yet to be started for the first time.
+    pub fn dark() -> Self {
+        Self { node: None, life: 0, executor: Executor::default(), said: Tag(0), noted: None, digest: 0 }
     }
 
     /// The group is up and its lease has not been declared over.
@@ -84,7 +92,7 @@ impl Host {
 
     /// To be called when it has changed.
     pub fn seal(&mut self) {
-        self.digest = digest(&(&self.node, self.life, self.executor, self.said));
+        self.digest = digest(&(&self.node, self.life, self.executor, self.said, &self.noted));
     }
 }
 

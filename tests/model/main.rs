@@ -88,6 +88,11 @@ fn model_of_going_home() {
     check(Scenario::Homecoming, |seen| seen.taken_over > 0);
 }
 
+#[test]
+fn model_of_recruits_that_are_a_majority_by_themselves() {
+    check(Scenario::Recruits, |seen| seen.owned > 0 && seen.crashes > 0);
+}
+
 /// The reference is not blind: with answers that carry the tag of the newest question, which makes a lease seem to last
 /// longer than it was promised, the search finds the mistake. Deliberate mistakes in the core itself: scripts/mutants.
 #[test]

@@ -1,11 +1,12 @@
 //! Where a search begins: a cluster brought to an interesting point by ordinary steps, so that few further ones lead to
 //! every interleaving around it.
 
-use std::rc::Rc;
+use std::{rc::Rc, sync::Arc};
 
 use drcm::{
     cluster::{Node, Start},
     config::parse_cfg,
+    model::{Config, Electorate},
 };
 
 use super::{
@@ -20,6 +21,11 @@ const CONFIG: &str = "[CM_SERVER]\nkeep_alive_interval = 75\ndead_node_count = 4
     [CM_NODE]\nnodename = a\nhostname = a\nkeep_alive_ip = 10.0.0.1\nnode_floating_ip_addrs = vip\n\
     [CM_NODE]\nnodename = b\nhostname = b\nkeep_alive_ip = 10.0.0.2\nnode_backup_floating_ip_addrs = a:vip\n\
     [CM_NODE]\nnodename = c\nhostname = c\nkeep_alive_ip = 10.0.0.3\n";
+/// The same when only the home node voted and the third was not there.
+const BEFORE: &str = "[CM_SERVER]\nkeep_alive_interval = 75\ndead_node_count = 4\nfailback_delay = 1\n\
+    [CM_IPADDRS]\nvip, 10.0.0.100, 24, eth0, \n\
+    [CM_NODE]\nnodename = a\nhostname = a\nkeep_alive_ip = 10.0.0.1\nnode_floating_ip_addrs = vip\nvoter = 1\n\
+    [CM_NODE]\nnodename = b\nhostname = b\nkeep_alive_ip = 10.0.0.2\nnode_backup_floating_ip_addrs = a:vip\nvoter = 0\n";
 /// Clocks: right, as slow and as fast as is allowed.
 const RIGHT: Clock = Clock { rate: 1000 };
 const SLOW: Clock = Clock { rate: 990 };
@@ -49,6 +55,8 @@ pub enum Scenario {
     Planned,
     /// The backup runs the group, the home node is well again and about to get it back.
     Homecoming,
+    /// The owner was the only voter and has yet to be told of two more, one of them new, which are a majority by themselves.
+    Recruits,
 }
 
 impl Scenario {
@@ -56,6 +64,8 @@ impl Scenario {
     pub fn usual_depth(self) -> usize {
         match self {
             Self::Settled | Self::HalfHeard | Self::Forgotten => 7,
+            // The owner hears nobody yet.
+            Self::Recruits => 8,
             // More is in flight when they begin, or more can happen.
             Self::Cold | Self::CutOff | Self::Planned | Self::Homecoming | Self::Reborn => 6,
         }
@@ -86,6 +96,13 @@ impl Scenario {
                 state = state.must(Step::Crash(0)).calm(8, &[]).owned_by(B).must(Step::Restart(0)).calm(11, &[]).owned_by(B);
                 state
             }
+            Self::Recruits => {
+                let before = parse_cfg("before.cfg", BEFORE).unwrap_or_else(|report| panic!("{report}")).config;
+                // An owner whose own vote is enough tells the executor of it with its next heartbeat only: it must not oversleep.
+                let budget = Budget { crashes: 2, hiccups: 0, standbys: 0 };
+                let state = cold_after(slow_owner, budget, Some((before, [2, 2, 1]))).calm(8, &[]).owned_by(A);
+                state.must(Step::Crash(1)).must(Step::Restart(1)).must(Step::Restart(2)).calm(6, &[(A, B)]).owned_by(A)
+            }
         }
     }
 }
@@ -98,23 +115,30 @@ impl State {
     }
 }
 
-/// A new life of a node.
-pub fn node(rules: &Rules, node: usize, life: u8, now: Instant) -> Node {
-    Node::new(rules.config.clone(), rules.names[node], boot(life), Start::default(), rules.clocks[node].local(now))
+/// A new life of a node, with what is on its disk.
+pub fn node(rules: &Rules, node: usize, life: u8, noted: Option<Electorate>, now: Instant) -> Node {
+    let start = Start { electorate: noted, ..Start::default() };
+    Node::new(rules.config_of(node, life).clone(), rules.names[node], boot(life), start, rules.clocks[node].local(now))
 }
 
 /// All three start together.
 fn cold(clocks: [Clock; NODES], budget: Budget) -> State {
+    cold_after(clocks, budget, None)
+}
+
+/// Those start together that are in the configuration before the present one, if there is one.
+fn cold_after(clocks: [Clock; NODES], budget: Budget, before: Option<(Arc<Config>, [u8; NODES])>) -> State {
     let config = parse_cfg("model.cfg", CONFIG).unwrap_or_else(|report| panic!("{report}")).config;
     let names = [config.nodes[A].id, config.nodes[B].id, config.nodes[C].id];
-    let rules = Rc::new(Rules { group: config.groups[0].id, config, names, clocks, newest_tag: false });
+    let rules = Rc::new(Rules { group: config.groups[0].id, config, before, names, clocks, newest_tag: false });
     let hosts = [A, B, C].map(|number| {
-        let mut host = Host::new(node(&rules, number, 1, 0), 1);
+        let first = !rules.is_newcomer(number);
+        let mut host = if first { Host::new(node(&rules, number, 1, None, 0), 1) } else { Host::dark() };
         host.seal();
         Rc::new(host)
     });
     let mut truth = Truth::default();
-    for number in [A, B, C] {
+    for number in [A, B, C].into_iter().filter(|number| hosts[*number].life > 0) {
         truth.restarts(number, 1);
     }
     State { rules, now: 0, hosts, flying: Vec::new(), truth: Rc::new(truth), budget }

@@ -25,11 +25,35 @@ const JOURNEY: u64 = 2;
 #[derive(Clone)]
 pub struct Rules {
     pub config: std::sync::Arc<Config>,
+    /// The configuration that is being replaced, and by node: the first life that reads the present one.
+    pub before: Option<(std::sync::Arc<Config>, [u8; NODES])>,
     pub names: [NodeId; NODES],
     pub group: GroupId,
     pub clocks: [Clock; NODES],
     /// A mistake put in on purpose: answers arrive with the tag of the newest question.
     pub newest_tag: bool,
+}
+
+impl Rules {
+    /// What a life of a node reads.
+    pub fn config_of(&self, node: usize, life: u8) -> &std::sync::Arc<Config> {
+        match &self.before {
+            Some((before, changed)) if life < changed[node] => before,
+            _ => &self.config,
+        }
+    }
+
+    /// Not a node before the change.
+    pub fn is_newcomer(&self, node: usize) -> bool {
+        self.before.as_ref().is_some_and(|(before, _)| before.node(self.names[node]).is_none())
+    }
+
+    /// Voters besides a node itself that make a majority, as it counts them.
+    pub fn others(&self, node: usize, life: u8) -> usize {
+        let config = self.config_of(node, life);
+        let majority = config.voters().count() / 2 + 1;
+        majority - usize::from(config.voters().any(|voter| voter == self.names[node]))
+    }
 }
 
 /// How much of each kind may still go wrong.
@@ -237,7 +261,7 @@ impl State {
 
     /// The node's new life.
     fn fresh(&self, node: usize) -> Node {
-        scenario::node(&self.rules, node, self.hosts[node].life + 1, self.now)
+        scenario::node(&self.rules, node, self.hosts[node].life + 1, self.hosts[node].noted.clone(), self.now)
     }
 }
 
@@ -281,6 +305,7 @@ impl Turn {
                 let node = usize::from(node);
                 let fresh = self.state.fresh(node);
                 self.change(node, |host| {
+                    host.noted = Some(fresh.electorate().clone());
                     host.node = Some(fresh);
                     host.life += 1;
                 });
@@ -398,7 +423,8 @@ impl Turn {
                     self.change(node, |host| host.executor.until = until);
                 }
                 Output::Act(Action::CheckAlone { .. }) => return Err(format!("node {node} of three wants to carry on alone")),
-                Output::Act(Action::Announce { .. } | Action::HandsOff(_)) | Output::Keep(_) | Output::Remember(_) | Output::Left => {}
+                Output::Act(Action::Announce { .. } | Action::HandsOff(_)) | Output::Keep(_) | Output::Left => {}
+                Output::Remember(electorate) => self.change(node, |host| host.noted = Some(electorate)),
                 Output::Decided(decision) => self.seen.lost |= matches!(decision, Decision::Lost { .. }),
             }
         }
@@ -418,13 +444,15 @@ impl Turn {
 
     fn relies(&mut self, node: usize, until: drcm::model::Time) -> Result<(), String> {
         let (clock, now, life) = (self.state.rules.clocks[node], self.state.now, self.state.hosts[node].life);
-        Rc::make_mut(&mut self.state.truth).relies(node, life, clock.instant(until), now)
+        let others = self.state.rules.others(node, life);
+        Rc::make_mut(&mut self.state.truth).relies(node, life, others, clock.instant(until), now)
     }
 
     /// A group must not be up without a stop being ordered once its lease is over, by what was told and by what is promised.
     fn stops_in_time(&self, node: usize) -> Result<(), String> {
         let (host, clock, now) = (&self.state.hosts[node], self.state.rules.clocks[node], self.state.now);
-        if !host.executor.up || host.is_stopping() || host.owns(clock, now) || self.state.truth.promised(node, host.life) > now {
+        let others = self.state.rules.others(node, host.life);
+        if !host.executor.up || host.is_stopping() || host.owns(clock, now) || self.state.truth.promised(node, host.life, others) > now {
             return Ok(());
         }
         Err(format!("node {node} did not stop the group when its lease ended"))
@@ -459,9 +487,7 @@ impl Turn {
             }
             Message::Want(_) | Message::Wishes(_) | Message::Electorate(_) | Message::WantElectorate => Ok(()),
             Message::Definition(_) => Err("nobody needs a definition here".to_owned()),
-            Message::Digest(_) | Message::Roster(_) | Message::WantRoster(_) | Message::Relayed(_) | Message::WantRelayed(_) => {
-                Err("all nodes are voters here: nothing is relayed".to_owned())
-            }
+            Message::Digest(_) | Message::Roster(_) | Message::WantRoster(_) | Message::Relayed(_) | Message::WantRelayed(_) => Ok(()),
         }
     }
 

@@ -2,10 +2,8 @@
 
 use super::host::{Clock, Instant};
 
-/// Nodes, all of them voters.
+/// Nodes.
 pub const NODES: usize = 3;
-/// Grants of others that make a majority together with the node's own.
-const OTHERS: usize = NODES / 2;
 
 /// What one voter has promised one node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -93,11 +91,11 @@ impl Truth {
     }
 
     /// A node starts the group, or extends its lease, until `until`: a majority must have promised as much.
-    pub fn relies(&mut self, node: usize, life: u8, until: Instant, now: Instant) -> Result<(), String> {
+    pub fn relies(&mut self, node: usize, life: u8, others: usize, until: Instant, now: Instant) -> Result<(), String> {
         if until <= now {
             return Err(format!("node {node} relies on a lease that ended at {until}"));
         }
-        let promised = self.promised(node, life);
+        let promised = self.promised(node, life, others);
         if until > promised {
             return Err(format!(
                 "node {node} relies on a lease until {until}, but the other voters promised it until {promised} only: {:?}",
@@ -109,8 +107,8 @@ impl Truth {
         Ok(())
     }
 
-    /// Until when enough other voters have promised it to a node, so that with its own vote they are a majority.
-    pub fn promised(&self, node: usize, life: u8) -> Instant {
+    /// Until when so many other voters have promised it to a node.
+    pub fn promised(&self, node: usize, life: u8, others: usize) -> Instant {
         let mut ends: Vec<Instant> = (0..NODES)
             .filter(|voter| *voter != node)
             .map(|voter| self.grants[voter][node])
@@ -118,7 +116,10 @@ impl Truth {
             .map(|grant| grant.until)
             .collect();
         ends.sort_unstable_by(|a, b| b.cmp(a));
-        ends.get(OTHERS - 1).copied().unwrap_or(0)
+        match others.checked_sub(1) {
+            Some(last) => ends.get(last).copied().unwrap_or(0),
+            None => Instant::MAX,
+        }
     }
 
     /// Nobody but this life of `to` may have an unexpired promise of this voter.

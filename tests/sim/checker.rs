@@ -281,6 +281,12 @@ impl Checker {
         Ok(())
     }
 
+    /// Until when a node surely has an assignment, by whatever group.
+    pub fn surely_has(&self, node: usize, boot: BootId, assignment: usize) -> Instant {
+        let groups = self.groups.iter().enumerate().filter(|(_, group)| group.members >> assignment & 1 == 1);
+        groups.map(|(group, _)| self.promised_until(node, boot, group)).max().unwrap_or(0)
+    }
+
     /// Until when enough voters besides a node have promised it a group, so that with its own vote they are a majority.
     fn promised_until(&self, node: usize, boot: BootId, group: usize) -> Instant {
         let own = usize::from(self.voters[node].contains(&node));

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use drcm::{
     cluster::{Memory, Node, Start},
-    model::{BootId, Event, Output, Tag},
+    model::{Action, BootId, Decision, Event, Output, StopReason, Tag},
 };
 use rand::Rng;
 
@@ -206,11 +206,18 @@ impl World {
         let deadline = host.deadline;
         self.stats.events += 1;
         let mut left = false;
+        let mut decided = Vec::new();
         for output in outputs {
             match output {
                 Output::Send { to, message } => self.send(node, to, message),
-                Output::Act(action) => self.act(node, action),
-                Output::Decided(decision) => self.decided(node, &decision),
+                Output::Act(action) => {
+                    self.must_be_explained(node, action, &decided);
+                    self.act(node, action);
+                }
+                Output::Decided(decision) => {
+                    self.decided(node, &decision);
+                    decided.push(decision);
+                }
                 Output::Keep(records) => self.keeps(node, records),
                 Output::Remember(electorate) => self.hosts[node].voters = Some(electorate),
                 Output::Left => left = true,
@@ -224,6 +231,24 @@ impl World {
             self.has_left(node);
         } else {
             self.rearm(node, false);
+        }
+    }
+
+    /// What is started under a lease, or stopped without one, has been declared in the same turn.
+    fn must_be_explained(&mut self, node: usize, action: Action, decided: &[Decision]) {
+        let wanted = match action {
+            Action::Start { group, until: Some(_), adopt: false, .. } => {
+                decided.iter().any(|decision| matches!(decision, Decision::Acquired { group: acquired, .. } if *acquired == group))
+            }
+            // A process that goes on gives the orders again that the one before it gave.
+            Action::Stop { group, why: StopReason::LeaseLost, .. } => {
+                let held = self.checker.group(group).is_some_and(|group| self.checker.hold(node, group).is_some());
+                !held || decided.iter().any(|decision| matches!(decision, Decision::Lost { group: lost } if *lost == group))
+            }
+            _ => true,
+        };
+        if !wanted {
+            self.fail(format!("node {node} orders {action:?} and does not say why"));
         }
     }
 

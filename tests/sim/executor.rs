@@ -69,6 +69,8 @@ impl World {
     pub fn starts(&mut self, node: usize, group: usize, generation: Generation, until: Option<Time>, adopt: bool) {
         let facts = &self.setup.groups[group];
         match until {
+            // What is frozen goes on whatever became of its lease.
+            Some(until) if adopt && self.setup.freeze => self.checker.relies_on_itself(node, group, until),
             Some(until) => self.relies(node, group, until),
             None if facts.leased => self.fail(format!("node {node} starts group {group} without a lease")),
             None => {}
@@ -282,16 +284,29 @@ impl World {
         self.log(|| format!("n{node} has assignment {assignment} active"));
         let others = self.checker.activate(node, assignment);
         let strict = self.setup.configs[0][0].server.takeover == Takeover::Strict;
-        let exclusive = self.setup.groups[group].leased && !self.setup.pair && (self.setup.groups[group].addresses || strict);
+        let exclusive = self.setup.groups[group].leased && (self.setup.groups[group].addresses || strict);
         if exclusive {
             for other in others.iter() {
-                if !self.excused(other, assignment) {
+                let frozen = self.is_frozen(other, assignment) || self.is_frozen(node, assignment);
+                if !self.excused(other, assignment) && !frozen && !self.are_apart(node, other) {
                     self.fail(format!("assignment {assignment} becomes active on node {node} while it is active on node {other}"));
                 }
                 self.stats.excused += 1;
             }
         }
         self.taken(node, assignment);
+    }
+
+    /// By the operator's wish an owner without a lease goes on.
+    fn is_frozen(&self, node: usize, assignment: usize) -> bool {
+        self.setup.freeze && self.checker.surely_has(node, self.hosts[node].boot, assignment) <= self.now
+    }
+
+    /// The nodes of a pair may both be owners while they do not hear each other, and until they have settled who keeps it.
+    fn are_apart(&self, node: usize, other: usize) -> bool {
+        let enough = 3 * span(self.longest_lease_now()) + 2 * SECOND;
+        let together = |node: usize| self.runs(node) && self.now - self.hosts[node].resumed > enough;
+        self.setup.pair && !(self.faults.are_quiet_for(enough, self.now) && together(node) && together(other))
     }
 
     /// Whether two owners are what cluster.md allows: the daemon of one cannot act, and the kernel was told whole seconds

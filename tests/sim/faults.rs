@@ -143,6 +143,11 @@ impl Faults {
         self.has(Kind::FailingStarts, node) && self.random.random_bool(0.8)
     }
 
+    /// No fault has been in force for so long, orders included.
+    pub fn are_quiet_for(&self, time: Instant, now: Instant) -> bool {
+        self.ongoing.is_empty() && self.settled_for(now) > time
+    }
+
     /// Nothing has changed for so long, save by orders.
     pub fn settled_for(&self, now: Instant) -> Instant {
         now.saturating_sub(self.changed)

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use drcm::cluster;
 use drcm::model::{Event, Order};
 use rand::Rng;
 
@@ -145,11 +146,12 @@ impl World {
             Phase::Homing => {
                 if fits {
                     self.all_must_be_home();
+                    self.all_must_be_explained();
                     self.schedule.timers = self.hosts.iter().map(|host| host.timers).collect();
                     self.schedule.rest_began = self.now;
                 }
                 let rest = if self.schedule.cycle == 0 { FIRST_REST } else { self.setup.rest };
-                let more = rest + 20 * SECOND + self.bound_to_run() + self.bound_to_go_home() + self.setup.rest;
+                let more = rest + 20 * SECOND + self.bound_to_run() + self.bound_to_go_home() + self.setup.last_rest;
                 let last = self.now + more > self.setup.length;
                 match (fits, last) {
                     (true, false) => {
@@ -190,7 +192,7 @@ impl World {
         self.wakes_must_be_few();
         self.schedule.cycle += 1;
         let single = self.faults.random.random_bool(0.4);
-        let room = self.setup.length.saturating_sub(self.now + self.bound_to_run() + self.bound_to_go_home() + self.setup.rest);
+        let room = self.setup.length.saturating_sub(self.now + self.bound_to_run() + self.bound_to_go_home() + self.setup.last_rest);
         let wanted = self.faults.random.random_range(20 * SECOND..150 * SECOND);
         self.enter(Phase::Faults { single }, wanted.min(room.max(5 * SECOND)));
         let cycle = self.schedule.cycle;
@@ -291,8 +293,21 @@ impl World {
         }
     }
 
+    /// Each node can say of each group that is down there what it waits for.
+    fn all_must_be_explained(&mut self) {
+        for node in 0..self.setup.count() {
+            let host = &self.hosts[node];
+            let Some(view) = host.core.as_ref().map(|core| core.view(host.clock.local(self.now))) else { continue };
+            if let Some(group) =
+                view.groups.iter().find(|group| group.leased && group.phase == cluster::Phase::Down && group.wait.is_none())
+            {
+                self.fail(format!("node {node} cannot say why group {} is down there", group.group));
+            }
+        }
+    }
+
     /// A core at rest needs a few wake-ups per heartbeat interval.
-    fn wakes_must_be_few(&mut self) {
+    pub fn wakes_must_be_few(&mut self) {
         if !self.schedule.is_still() {
             return;
         }

@@ -19,6 +19,12 @@ use super::{
 
 /// One of so many seeds is a large cluster.
 const LARGE_EVERY: u64 = 50;
+/// Nothing may move for so long at the end of a run, or for ten minutes in one of so many.
+const LAST_REST: Instant = 60 * SECOND;
+const LONG_REST: Instant = 600 * SECOND;
+const LONG_REST_EVERY: u64 = 20;
+/// One of so many seeds has `no_quorum = freeze`.
+const FREEZE_EVERY: u64 = 25;
 /// Backups of a group at most.
 const MOST_BACKUPS: usize = 8;
 /// Nodes of a large cluster.
@@ -117,8 +123,12 @@ pub struct Setup {
     pub memberships: Vec<Membership>,
     /// The node that may run nothing.
     pub inactive: Option<usize>,
-    /// How long nothing may move after each settling; the last rest lasts to the end of the run.
+    /// How long nothing may move after each settling.
     pub rest: Instant,
+    /// How long nothing may move at the end of the run, at the least.
+    pub last_rest: Instant,
+    /// An owner without a majority goes on (`no_quorum = freeze`).
+    pub freeze: bool,
 }
 
 impl Setup {
@@ -157,8 +167,21 @@ impl Setup {
         let quorum = if !pair && Membership::has_pair(&memberships) { Quorum::Majority } else { Quorum::Auto };
         let nodes: Vec<NodeId> = (0..count).map(|index| NodeId::of(&name(index))).collect();
         let far = far(seed, count);
-        let draft =
-            Draft { far: &far, count, memberships: &memberships, plans: &plans, inactive, takeover, failback, failback_delay, quorum };
+        let last_rest = if seed % LONG_REST_EVERY == 7 { LONG_REST.min(length * 10) } else { LAST_REST };
+        // Drawn from nothing, so that other seeds stay what they are.
+        let freeze = seed % FREEZE_EVERY == 11 && !pair;
+        let draft = Draft {
+            freeze,
+            far: &far,
+            count,
+            memberships: &memberships,
+            plans: &plans,
+            inactive,
+            takeover,
+            failback,
+            failback_delay,
+            quorum,
+        };
         let configs: Vec<Vec<Arc<Config>>> =
             timings.iter().map(|timing| (0..layouts).map(|layout| Arc::new(draft.config(*timing, layout))).collect()).collect();
         let groups = facts(&configs[0], &nodes, &plans);
@@ -177,10 +200,12 @@ impl Setup {
             socket: random.random_range(16..=256),
             pair,
             speeches: Speech::of(seed),
-            length,
+            length: length + last_rest - LAST_REST,
             memberships,
             inactive,
             rest: 60 * SECOND,
+            last_rest,
+            freeze,
             timings,
             configs,
         }
@@ -204,6 +229,7 @@ impl Setup {
         let failback = Failback::Auto;
         let near = vec![None; count];
         let draft = Draft {
+            freeze: false,
             far: &near,
             count,
             memberships: &memberships,
@@ -235,6 +261,8 @@ impl Setup {
             memberships,
             inactive: None,
             rest: 5 * SECOND,
+            last_rest: 5 * SECOND,
+            freeze: false,
             timings,
             configs,
         }
@@ -457,6 +485,7 @@ fn far(seed: u64, count: usize) -> Vec<Option<Pace>> {
 }
 
 struct Draft<'a> {
+    freeze: bool,
     far: &'a [Option<Pace>],
     count: usize,
     memberships: &'a [Membership],
@@ -511,7 +540,7 @@ impl Draft<'_> {
             dead_node_count: timing.count,
             bind_to_keep_alive_ip: true,
             quorum: self.quorum,
-            no_quorum: NoQuorum::Stop,
+            no_quorum: if self.freeze { NoQuorum::Freeze } else { NoQuorum::Stop },
             failback: self.failback,
             failback_delay: self.failback_delay,
             takeover: self.takeover,

@@ -275,6 +275,7 @@ impl World {
     /// Runs to the end or to the first broken rule.
     pub fn run(&mut self) {
         while self.failure.is_none() && self.step() {}
+        self.wakes_must_be_few();
         self.stats.simulated += self.now;
     }
 
@@ -425,7 +426,11 @@ impl World {
                 if self.checker.hold(node, group).is_none() {
                     self.fail(format!("node {node} extends group {group}, which it was not told to start"));
                 }
-                self.relies(node, group, until);
+                if self.setup.freeze {
+                    self.checker.relies_on_itself(node, group, until);
+                } else {
+                    self.relies(node, group, until);
+                }
                 self.extends(node, group, until);
             }
             Action::Announce { .. } => {}

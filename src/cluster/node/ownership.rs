@@ -37,7 +37,7 @@ impl Node {
         }
         for position in 0..self.tenures.len() {
             if self.resumed {
-                self.go_on(position);
+                self.go_on(position, now);
             } else if self.tenures[position].leased {
                 self.stop(position, StopReason::CleanSlate);
             }
@@ -45,11 +45,12 @@ impl Node {
     }
 
     /// The executor is a new one: it is told again what it was told before.
-    fn go_on(&mut self, position: usize) {
+    fn go_on(&mut self, position: usize, now: Time) {
         match self.tenures[position].phase {
             Phase::Down | Phase::Asking { .. } => {}
             Phase::Starting | Phase::Running => {
                 let until = self.tenures[position].claim.as_ref().and_then(|claim| self.kept_until(claim));
+                let until = until.map(|until| self.told_until(until, now));
                 let generation = self.order_generation(position);
                 let tenure = &mut self.tenures[position];
                 if let (Some(claim), Some(until)) = (&mut tenure.claim, until) {
@@ -58,6 +59,15 @@ impl Node {
                 self.out.push(Output::Act(Action::Start { group: tenure.group, generation, until, adopt: true }));
             }
             Phase::Stopping { why } => self.stop(position, why),
+        }
+    }
+
+    /// The end of a lease as the executor is told. By the operator's wish a group may go on without one, so the kernel must not
+    /// take its addresses away when that ends.
+    fn told_until(&self, until: Time, now: Time) -> Time {
+        match self.config.server.no_quorum {
+            NoQuorum::Stop => until,
+            NoQuorum::Freeze => until.max(now + self.lease()),
         }
     }
 
@@ -431,12 +441,10 @@ impl Node {
             return;
         }
         let lease = self.lease();
-        let freeze = self.config.server.no_quorum == NoQuorum::Freeze;
         let Some(until) = self.tenures[position].claim.as_ref().and_then(|claim| self.kept_until(claim)) else { return };
+        let until = self.told_until(until, now);
         let tenure = &mut self.tenures[position];
         let Some(claim) = &mut tenure.claim else { return };
-        // By the operator's wish it goes on without a lease, so the kernel must not take its addresses away when that ends.
-        let until = if freeze { until.max(now + lease) } else { until };
         // Voters of another configuration may grant far less than T.
         let step = until.since(now).min(lease) / 8;
         if until >= claim.told + step {
