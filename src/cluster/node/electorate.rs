@@ -156,7 +156,7 @@ impl Node {
     }
 
     /// What a lease needs besides a majority, and whose votes count, has changed.
-    fn rebound(&mut self) {
+    pub(super) fn rebound(&mut self) {
         let own = self.electorate.record.clone();
         let mut bounds: Vec<Bound> = Vec::new();
         let mut remember: Vec<usize> = Vec::new();

@@ -111,7 +111,7 @@ impl Node {
             .collect();
         let electorate = electorate::Own::after(start.electorate, &voters);
         let relays = relay::Relays::new(voter.is_some(), voters.len(), config.nodes.len());
-        Self {
+        let mut node = Self {
             members: match config.node(me) {
                 Some(own) => {
                     config.nodes.iter().filter(|node| node.id != me).map(|node| Member::new(node.id, pace::between(own, node))).collect()
@@ -148,7 +148,10 @@ impl Node {
             review: (now, Wake::Heartbeat),
             out: Vec::new(),
             config,
-        }
+        };
+        // What it remembers binds it before anybody has been heard.
+        node.rebound();
+        node
     }
 
     /// A node that takes the place of a process before it, as the same incarnation.

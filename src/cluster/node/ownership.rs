@@ -49,8 +49,7 @@ impl Node {
         match self.tenures[position].phase {
             Phase::Down | Phase::Asking { .. } => {}
             Phase::Starting | Phase::Running => {
-                let until = self.tenures[position].claim.as_ref().and_then(|claim| self.kept_until(claim));
-                let until = until.map(|until| self.told_until(until, now));
+                let until = self.told_until(&self.tenures[position], now);
                 let generation = self.order_generation(position);
                 let tenure = &mut self.tenures[position];
                 if let (Some(claim), Some(until)) = (&mut tenure.claim, until) {
@@ -62,12 +61,13 @@ impl Node {
         }
     }
 
-    /// The end of a lease as the executor is told. By the operator's wish a group may go on without one, so the kernel must not
-    /// take its addresses away when that ends.
-    fn told_until(&self, until: Time, now: Time) -> Time {
+    /// The end of the lease as the executor is told. By the operator's wish a group may go on without one, so the kernel must
+    /// not take its addresses away when that ends.
+    fn told_until(&self, tenure: &Tenure, now: Time) -> Option<Time> {
+        let kept = self.kept_until(tenure.claim.as_ref()?);
         match self.config.server.no_quorum {
-            NoQuorum::Stop => until,
-            NoQuorum::Freeze => until.max(now + self.lease()),
+            NoQuorum::Stop => kept,
+            NoQuorum::Freeze => Some(kept.unwrap_or(now).max(now + self.lease())),
         }
     }
 
@@ -441,8 +441,7 @@ impl Node {
             return;
         }
         let lease = self.lease();
-        let Some(until) = self.tenures[position].claim.as_ref().and_then(|claim| self.kept_until(claim)) else { return };
-        let until = self.told_until(until, now);
+        let Some(until) = self.told_until(&self.tenures[position], now) else { return };
         let tenure = &mut self.tenures[position];
         let Some(claim) = &mut tenure.claim else { return };
         // Voters of another configuration may grant far less than T.
