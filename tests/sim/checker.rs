@@ -63,11 +63,13 @@ pub struct Checker {
     nodes: usize,
     /// How much later than told a lease may end where nobody else's promise is needed.
     step: Duration,
+    /// Owners go on without a lease.
+    freeze: bool,
 }
 
 impl Checker {
     /// A record of a cluster in which nothing has happened.
-    pub fn new(nodes: usize, groups: Vec<GroupFacts>, assignments: usize, step: Duration) -> Self {
+    pub fn new(nodes: usize, groups: Vec<GroupFacts>, assignments: usize, step: Duration, freeze: bool) -> Self {
         let all = nodes * groups.len();
         Self {
             voters: vec![Vec::new(); nodes],
@@ -79,6 +81,7 @@ impl Checker {
             active: vec![Nodes::default(); assignments],
             nodes,
             step,
+            freeze,
             groups,
         }
     }
@@ -257,7 +260,7 @@ impl Checker {
         let local = clock.local(now);
         for group in 0..self.groups.len() {
             let Some(hold) = self.hold(node, group) else { continue };
-            if hold.until > local && hold.until >= deadline {
+            if self.freeze || (hold.until > local && hold.until >= deadline) {
                 continue;
             }
             let ends = match hold.boot {

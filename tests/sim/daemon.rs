@@ -42,8 +42,8 @@ impl World {
         host.resumed = self.now;
         host.spins = 0;
         host.tag = Tag(0);
-        // A disk that is lost while the voters are being changed, under the former file, is not protected: see docs/cluster.md.
-        if host.disk_lost && self.setup.memberships.iter().all(|other| other.voters == self.setup.memberships[host.layout].voters) {
+        // A disk that is lost while two voters or more change is not protected: see docs/cluster.md.
+        if host.disk_lost && self.setup.voters_differ_by_one {
             host.voters = None;
         }
         // Without the disk a node can only assume its own configuration: safe while that is not shorter than before.

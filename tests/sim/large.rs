@@ -75,7 +75,7 @@ fn the_traffic_of_a_node_that_is_no_voter_does_not_grow_with_the_cluster() {
 
 /// How long an address is down when its owner, no voter, loses power: with 100 nodes as with 10.
 #[test]
-fn a_large_cluster_takes_over_as_fast_as_a_small_one() {
+fn simulation_of_a_large_cluster_takes_over_as_fast_as_a_small_one() {
     for count in [10, 100] {
         let mut outages = Vec::new();
         for (setup, group) in without_voters(count, 3) {

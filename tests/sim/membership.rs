@@ -41,14 +41,23 @@ impl Membership {
             .map(|_| (0..layouts).map(|_| Self::draw(count, plans, &mut random)).collect::<Vec<_>>())
             .find(|drawn| {
                 let [one, other, ..] = drawn.as_slice() else { return false };
-                let difference = one.voters.iter().filter(|node| !other.voters.contains(node)).count()
-                    + other.voters.iter().filter(|node| !one.voters.contains(node)).count();
+                let difference = one.difference(other);
                 one.can_become(other) && other.can_become(one) && if small_step { difference == 1 } else { difference > 1 }
             })
             .unwrap_or(same)
     }
 
-    /// No voter set of two: the rules of a pair rest on something else than a majority.
+    /// No two sets of voters differ by more than one.
+    pub fn differ_by_one(memberships: &[Self]) -> bool {
+        memberships.iter().all(|one| memberships.iter().all(|other| one.difference(other) < 2))
+    }
+
+    fn difference(&self, other: &Self) -> usize {
+        let only = |one: &Self, other: &Self| one.voters.iter().filter(|node| !other.voters.contains(node)).count();
+        only(self, other) + only(other, self)
+    }
+
+    /// Some set has two voters: the rules of a pair rest on something else than a majority.
     pub fn has_pair(memberships: &[Self]) -> bool {
         memberships.iter().any(|membership| membership.voters.len() == 2)
     }

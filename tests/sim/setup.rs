@@ -121,6 +121,8 @@ pub struct Setup {
     pub length: Instant,
     /// The nodes and voters by layout.
     pub memberships: Vec<Membership>,
+    /// No two sets of voters differ by more than one.
+    pub voters_differ_by_one: bool,
     /// The node that may run nothing.
     pub inactive: Option<usize>,
     /// How long nothing may move after each settling.
@@ -201,6 +203,7 @@ impl Setup {
             pair,
             speeches: Speech::of(seed),
             length: length + last_rest - LAST_REST,
+            voters_differ_by_one: Membership::differ_by_one(&memberships),
             memberships,
             inactive,
             rest: 60 * SECOND,
@@ -258,6 +261,7 @@ impl Setup {
             pair: false,
             speeches: (Speech::default(), Speech::default()),
             length,
+            voters_differ_by_one: Membership::differ_by_one(&memberships),
             memberships,
             inactive: None,
             rest: 5 * SECOND,

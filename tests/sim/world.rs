@@ -207,7 +207,7 @@ impl World {
         }
         let count = setup.count();
         let network = Network::new(count, setup.latency, setup.always, &setup.far, links, stalls);
-        let checker = Checker::new(count, setup.groups.clone(), setup.assignments, setup.longest_lease() / 7);
+        let checker = Checker::new(count, setup.groups.clone(), setup.assignments, setup.longest_lease() / 7, setup.freeze);
         let hosts = (0..count)
             .map(|node| Host {
                 id: setup.nodes[node],
