@@ -1,8 +1,14 @@
 //! The ownership core by example: a few nodes on a perfect network in virtual time, one rule of the protocol per test. What
 //! happens on an imperfect network is the simulator's business.
 
+#[path = "cluster/far.rs"]
+mod far;
 #[path = "cluster/operator.rs"]
 mod operator;
+#[path = "cluster/pair.rs"]
+mod pair;
+#[path = "cluster/replaced.rs"]
+mod replaced;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -345,83 +351,6 @@ fn a_minority_owns_nothing() {
     assert_eq!(world.owner(), None);
 }
 
-/// Nodes a and b near each other, c far away with T = 10 s and a heartbeat each half second.
-fn near_and_far() -> World {
-    let text = "[CM_SERVER]\nkeep_alive_interval = 100\ndead_node_count = 15\nfailback = manual\n[CM_IPADDRS]\nvip, 10.0.0.100, 24, eth0, \n\
-                [CM_NODE]\nnodename = a\nhostname = a\nkeep_alive_ip = 10.0.0.1\nnode_floating_ip_addrs = vip\n\
-                [CM_NODE]\nnodename = b\nhostname = b\nkeep_alive_ip = 10.0.0.2\nnode_backup_floating_ip_addrs = a:vip\n\
-                [CM_NODE]\nnodename = c\nhostname = c\nkeep_alive_ip = 10.0.0.3\nnode_backup_floating_ip_addrs = a:vip\n\
-                transport = tcp\nkeep_alive_interval = 500\ndead_node_count = 20\n";
-    let mut world = World::new(parse_cfg("test.cfg", text).unwrap_or_else(|report| panic!("{report}")).config);
-    // The voters may have granted far leases before: their silence covers those.
-    world.run(10_100 * MS);
-    assert_eq!(world.owner(), None);
-    world.run(400 * MS);
-    assert_eq!(world.owner().as_deref(), Some("a"));
-    world
-}
-
-#[test]
-fn near_nodes_take_over_at_their_own_pace_and_the_far_one_at_its_own() {
-    let mut world = near_and_far();
-    world.run(15_000 * MS);
-    world.crash(id("a"));
-    world.run(1_600 * MS);
-    assert_eq!(world.owner().as_deref(), Some("b"), "between near nodes the near T counts");
-    let mut world = near_and_far();
-    world.run(15_000 * MS);
-    world.crash(id("b"));
-    world.run(15_000 * MS);
-    assert_eq!(world.owner().as_deref(), Some("a"));
-    world.crash(id("a"));
-    world.run(20_000 * MS);
-    assert_eq!(world.owner(), None, "one of three is no majority");
-    let config = Arc::clone(&world.config);
-    world.boot(id("b"), config);
-    // Its silence, which covers the far T, and then it is the better candidate.
-    world.run(11_000 * MS);
-    assert_eq!(world.owner().as_deref(), Some("b"));
-}
-
-#[test]
-fn a_lease_that_needs_a_far_vote_bears_a_stall_of_the_long_link() {
-    let mut world = near_and_far();
-    world.run(15_000 * MS);
-    world.crash(id("b"));
-    world.run(3_000 * MS);
-    let since = world.now;
-    world.split("a", "c");
-    world.run(6_000 * MS);
-    world.cut.clear();
-    world.run(5_000 * MS);
-    assert_eq!((world.owner().as_deref(), world.moves_since(since)), (Some("a"), 0));
-}
-
-#[test]
-fn a_far_node_is_heard_and_spoken_to_at_its_own_pace() {
-    let mut world = near_and_far();
-    let heartbeats = |world: &mut World, from: &str, to: &str| {
-        let (from, to, mut seen) = (id(from), id(to), 0);
-        let mut last = None;
-        for _ in 0..10_000 {
-            world.run(MS);
-            let newest = world.flying.iter().rev().find_map(|(_, sender, receiver, _, message)| match message {
-                Message::Heartbeat(heartbeat) if *sender == from && *receiver == to => Some(heartbeat.tag),
-                _ => None,
-            });
-            if newest.is_some() && newest != last {
-                (last, seen) = (newest, seen + 1);
-            }
-        }
-        seen
-    };
-    world.run(15_000 * MS);
-    let seen = [("c", "a"), ("b", "c"), ("a", "c"), ("a", "b")].map(|(from, to)| heartbeats(&mut world, from, to));
-    // In ten seconds. The owner renews its lease of 1.5 s with the far voter five times per lease, on its own beat.
-    assert!((19..=22).contains(&seen[0]) && (19..=22).contains(&seen[1]), "{seen:?}");
-    assert!((30..=36).contains(&seen[2]) && (95..=105).contains(&seen[3]), "{seen:?}");
-}
-
 #[test]
 fn a_frozen_minority_keeps_what_runs() {
     let mut world = started(3, "no_quorum = freeze");
@@ -528,57 +457,6 @@ fn a_lease_lost_during_a_planned_stop_that_hangs_is_stopped_as_lost() {
 }
 
 #[test]
-fn a_replaced_process_goes_on_as_the_same_owner_and_voter() {
-    let mut world = started(3, "");
-    let before = world.now;
-    for _ in 0..20 {
-        for node in ["a", "b", "c"] {
-            world.replace(id(node));
-            world.run(MS * 70);
-        }
-    }
-    // All at once.
-    for node in ["a", "b", "c"] {
-        world.replace(id(node));
-    }
-    world.run(MS * 5000);
-    let since = |at: &Time| *at > before;
-    assert!(world.stops.iter().all(|(at, ..)| !since(at)), "nothing was stopped");
-    assert!(world.starts.iter().all(|(at, node)| !since(at) || *node == id("a")));
-    assert!(!world.decisions.iter().any(|(at, _, decision)| since(at) && matches!(decision, Decision::Acquired { .. })));
-    assert_eq!(world.owner().as_deref(), Some("a"));
-}
-
-#[test]
-fn a_process_replaced_too_late_stops_what_it_had() {
-    let mut world = started(3, "");
-    let memory = world.nodes[&id("a")].memory();
-    world.nodes.remove(&id("a"));
-    // What ran goes on until the kernel ends it.
-    world.running.remove(&id("a"));
-    world.run(MS * 3000);
-    assert_eq!(world.owner().as_deref(), Some("b"));
-    let core = Node::resume(world.config.clone(), id("a"), memory, Start::default(), world.now).unwrap();
-    world.nodes.insert(id("a"), core);
-    let back = world.now;
-    world.feed(id("a"), Event::Timer);
-    world.run(MS * 5000);
-    assert!(world.stops.iter().any(|(at, node, why)| *at == back && *node == id("a") && *why == StopReason::LeaseLost));
-    assert_eq!(world.owner().as_deref(), Some("b"), "until the failback delay is over");
-}
-
-#[test]
-fn what_another_configuration_or_node_remembers_is_refused() {
-    let world = started(3, "");
-    let memory = world.nodes[&id("a")].memory();
-    let other = config(4, "");
-    let resume = |config, node: &str| Node::resume(config, id(node), memory.clone(), Start::default(), world.now).err();
-    assert_eq!(resume(other, "a"), Some(drcm::cluster::Stale::AnotherConfiguration));
-    assert_eq!(resume(world.config.clone(), "b"), Some(drcm::cluster::Stale::AnotherNode));
-    assert_eq!(resume(world.config.clone(), "a"), None);
-}
-
-#[test]
 fn strict_take_over_waits_for_the_stop_of_the_loser() {
     let mut world = started(3, "takeover = strict\nstop_timeout = 5");
     world.crash(id("a"));
@@ -586,141 +464,6 @@ fn strict_take_over_waits_for_the_stop_of_the_loser() {
     assert_eq!(world.owner(), None);
     world.run(MS * 500);
     assert_eq!(world.owner().as_deref(), Some("b"));
-}
-
-#[test]
-fn a_pair_carries_on_alone_when_the_checks_are_clear() {
-    let mut world = started(2, "");
-    world.crash(id("a"));
-    world.run(MS * 1520);
-    assert_eq!(world.owner().as_deref(), Some("b"));
-    assert!(world.decisions.iter().any(|(.., decision)| *decision == Decision::CarriesOnAlone));
-    let mut world = started(2, "");
-    world.clear = false;
-    world.crash(id("a"));
-    world.run(MS * 60_000);
-    assert_eq!(world.owner(), None);
-}
-
-#[test]
-fn the_owner_in_a_pair_does_not_feel_the_death_of_its_backup() {
-    let mut world = started(2, "");
-    world.crash(id("b"));
-    let died = world.now;
-    world.run(MS * 60_000);
-    assert_eq!(world.moves_since(died), 0);
-    assert!(world.decisions.iter().any(|(.., decision)| *decision == Decision::KeepsAlone));
-    assert!(world.nodes[&id("a")].view(world.now).alone);
-    // And with it back, a majority counts again.
-    world.boot(id("b"), world.config.clone());
-    world.run(MS * 10_000);
-    assert_eq!(world.moves_since(died), 1, "only the clean slate of the one that came back");
-    assert!(!world.nodes[&id("a")].view(world.now).alone);
-}
-
-#[test]
-fn the_owner_in_a_pair_whose_link_is_dead_lets_go() {
-    let mut world = started(2, "");
-    world.clear = false;
-    world.split("a", "b");
-    world.run(MS * 1500);
-    assert_eq!(world.owner(), None);
-    assert!(world.stops.iter().any(|(_, node, why)| *node == id("a") && *why == StopReason::LeaseLost));
-}
-
-#[test]
-fn the_owner_in_a_pair_keeps_what_it_has_and_takes_nothing_before_all_checks() {
-    let text = "[CM_SERVER]\nkeep_alive_interval = 100\ndead_node_count = 15\n[CM_IPADDRS]\nvip, 10.0.0.100, 24, eth0, \nvip2, 10.0.0.101, 24, eth0, \n\
-                [CM_NODE]\nnodename = a\nhostname = a\nkeep_alive_ip = 10.0.0.1\nnode_floating_ip_addrs = vip\n\
-                node_backup_floating_ip_addrs = b:vip2\n\
-                [CM_NODE]\nnodename = b\nhostname = b\nkeep_alive_ip = 10.0.0.2\nnode_floating_ip_addrs = vip2\n\
-                node_backup_floating_ip_addrs = a:vip\n";
-    let mut world = World::new(parse_cfg("test.cfg", text).unwrap_or_else(|report| panic!("{report}")).config);
-    // Each home has its own.
-    world.run(MS * 8000);
-    assert_eq!((world.running[&id("a")].len(), world.running[&id("b")].len()), (1, 1));
-    world.clear = false;
-    world.link_is_fine = true;
-    world.crash(id("b"));
-    world.run(MS * 60_000);
-    assert_eq!(world.running[&id("a")].len(), 1, "the address of the other was found in use");
-    world.clear = true;
-    world.run(MS * 2_000);
-    assert_eq!(world.running[&id("a")].len(), 2);
-    assert!(world.stops.iter().all(|(_, _, why)| *why == StopReason::CleanSlate), "and its own it never let go");
-}
-
-#[test]
-fn what_a_pair_keeps_after_a_short_silence_needs_both_again_at_once() {
-    let mut world = started(2, "");
-    let before = world.now;
-    for _ in 0..20 {
-        world.split("a", "b");
-        world.run(MS * 900);
-        world.cut.clear();
-        world.run(MS * 250);
-        assert!(!world.nodes[&id("a")].view(world.now).alone);
-    }
-    assert_eq!(world.moves_since(before), 0);
-    assert!(world.decisions.iter().all(|(.., decision)| *decision != Decision::CarriesOnAlone));
-    // The last of these silences is over: a lease rests on both votes, and ends without the other's.
-    world.clear = false;
-    world.split("a", "b");
-    world.run(MS * 1500);
-    assert_eq!(world.owner(), None);
-}
-
-#[test]
-fn one_node_of_a_pair_starts_without_the_other() {
-    let config = config(2, "");
-    let mut world = World::new(config);
-    world.crash(id("a"));
-    world.run(MS * 4000);
-    assert_eq!(world.owner().as_deref(), Some("b"));
-}
-
-#[test]
-fn a_pair_that_must_have_a_majority_does_not_run_alone() {
-    let mut world = started(2, "quorum = majority");
-    world.crash(id("a"));
-    world.run(MS * 60_000);
-    assert_eq!(world.owner(), None);
-}
-
-#[test]
-fn a_clean_leave_of_a_pair_needs_no_checks() {
-    let mut world = started(2, "");
-    world.clear = false;
-    world.feed(id("a"), Event::Order(Order::Leave));
-    world.run(MS * 10);
-    assert_eq!(world.owner().as_deref(), Some("b"));
-}
-
-#[test]
-fn after_a_split_of_a_pair_the_earlier_candidate_keeps_it() {
-    let mut world = started(2, "failback = manual");
-    world.split("a", "b");
-    world.run(MS * 5000);
-    assert_eq!(world.owners().len(), 2, "each is alone by its own lights");
-    let healed = world.now;
-    world.cut.clear();
-    world.run(MS * 1000);
-    assert_eq!(world.owner().as_deref(), Some("a"));
-    assert!(world.stops.iter().all(|(at, node, _)| *at < healed || *node == id("b")), "a was never stopped");
-    let before = world.now;
-    world.run(MS * 60_000);
-    assert_eq!(world.moves_since(before), 0);
-    assert!(!world.nodes[&id("a")].view(world.now).alone);
-}
-
-#[test]
-fn without_quorum_a_part_of_a_larger_cluster_carries_on() {
-    let mut world = started(4, "quorum = none");
-    for node in ["b", "c", "d"] {
-        world.crash(id(node));
-    }
-    world.run(MS * 60_000);
-    assert_eq!(world.owner().as_deref(), Some("a"));
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 use std::{fmt::Write, time::Duration};
 
+use clap::{Subcommand, ValueEnum};
+
 use super::{
     CliError, Exit,
     client::Client,
@@ -10,53 +12,66 @@ use super::{
 };
 use crate::{
     control::blocking,
-    model::{self, ClusterReport, Config, Request, Response, Subject, Wish, WishReport},
+    model::{self, ClusterReport, Config, Request, Response, Subject, Wish, WishReport, in_words},
 };
 
 /// Longest wait: an answer means that the command is on disk, which may be slow.
 const PATIENCE: Duration = Duration::from_secs(6);
 
-/// A command as an operator wrote it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A command as an operator writes it.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum Operation {
-    /// `standby NODE`, `online NODE`
+    /// A node runs nothing from now on: what it has goes to others, or stops where there is none; it still votes
     Standby {
-        /// The node.
+        /// Nodename, hostname, address or localhost
         node: String,
-        /// Standby rather than online.
-        on: bool,
     },
-    /// `maintenance on|off`
+    /// A node in standby takes part again
+    Online {
+        /// Nodename, hostname, address or localhost
+        node: String,
+    },
+    /// Hands off: nothing is started, stopped, moved or repaired by the cluster until it is off again
     Maintenance {
-        /// On rather than off.
-        on: bool,
+        /// on or off
+        state: Switch,
     },
-    /// `move GROUP NODE [--for SPAN]`
+    /// A group runs on a node and belongs there, until unmove or for some time
     Move {
-        /// The group, or a nickname in it.
+        /// The group as cm_stat or printcfg names it, or the nickname of a resource in it
         group: String,
-        /// The node.
+        /// Nodename, hostname, address or localhost
         node: String,
-        /// How long.
+        /// For this long only: 30m, 2h, 1d12h
+        #[arg(long = "for", value_name = "SPAN", value_parser = span)]
         span: Option<Duration>,
     },
-    /// `unmove GROUP`
+    /// A moved group belongs at home again
     Unmove {
-        /// The group, or a nickname in it.
+        /// The group, or the nickname of a resource in it
         group: String,
     },
-    /// `failback GROUP`
+    /// A group goes home once (where failback = manual keeps it from doing so by itself)
     Failback {
-        /// The group, or a nickname in it.
+        /// The group, or the nickname of a resource in it
         group: String,
     },
-    /// `cleanup [GROUP] [NODE]`
+    /// What failed to start may be tried again: one group or all, on one node or wherever it failed
     Cleanup {
-        /// The group, or a nickname in it; or, alone, a node.
+        /// The group, or the nickname of a resource in it; or, alone, a node
         group: Option<String>,
-        /// The node.
+        /// Nodename, hostname, address or localhost
         node: Option<String>,
     },
+}
+
+/// `on` or `off`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// From now on.
+    On,
+    /// No longer.
+    Off,
 }
 
 /// Gives the command and prints what the daemon says will come of it.
@@ -87,8 +102,9 @@ fn understand(client: &Client, operation: &Operation) -> Result<model::Command, 
     let node = |wanted: &str| client.node(wanted).map(|node| node.id);
     let group = |wanted: &str| select::group(client.config(), client.file(), wanted).map(|group| group.id);
     Ok(match operation {
-        Operation::Standby { node: wanted, on } => model::Command::Standby { node: node(wanted)?, on: *on },
-        Operation::Maintenance { on } => model::Command::Maintenance { on: *on },
+        Operation::Standby { node: wanted } => model::Command::Standby { node: node(wanted)?, on: true },
+        Operation::Online { node: wanted } => model::Command::Standby { node: node(wanted)?, on: false },
+        Operation::Maintenance { state } => model::Command::Maintenance { on: *state == Switch::On },
         Operation::Move { group: wanted, node: to, span } => {
             model::Command::Move { group: group(wanted)?, to: node(to)?, for_seconds: span.map(|span| span.as_secs()) }
         }
@@ -143,7 +159,7 @@ pub fn section(config: &Config, report: &ClusterReport) -> String {
         if text.is_empty() {
             text.push_str("\nOperator\n");
         }
-        let left = wish.seconds_left.map_or_else(String::new, |seconds| format!(", for another {}", left(seconds)));
+        let left = wish.seconds_left.map_or_else(String::new, |seconds| format!(", for another {}", in_words(seconds)));
         // Writing to a String cannot fail.
         let _ = writeln!(text, "  {label:<11} {}", printable(&format!("{what}{left} (said on {})", config.name(wish.author))));
     }
@@ -151,7 +167,7 @@ pub fn section(config: &Config, report: &ClusterReport) -> String {
 }
 
 fn describe(config: &Config, wish: &WishReport) -> Option<(&'static str, String)> {
-    let title = |id| config.group(id).map_or_else(|| format!("group {id}"), |group| group.title(config));
+    let title = |id| config.title(id);
     Some(match (wish.subject, wish.wish) {
         (Subject::Maintenance, Wish::On) => {
             ("maintenance", "nothing is started, stopped, moved or repaired until `drcm maintenance off`".to_owned())
@@ -164,17 +180,6 @@ fn describe(config: &Config, wish: &WishReport) -> Option<(&'static str, String)
         (Subject::Place(group), Wish::Home) => ("failback", format!("{} goes home when it can", title(group))),
         (Subject::Maintenance | Subject::Standby(_) | Subject::Place(_) | Subject::Cleanup(..), _) => return None,
     })
-}
-
-/// Seconds in the two largest units.
-fn left(seconds: u64) -> String {
-    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
-    match (days, hours, minutes) {
-        (0, 0, 0) => format!("{seconds} s"),
-        (0, 0, minutes) => format!("{minutes} min {} s", seconds % 60),
-        (0, hours, minutes) => format!("{hours} h {minutes} min"),
-        (days, hours, _) => format!("{days} d {hours} h"),
-    }
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! The subcommands of `drcm`.
 
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
 
-use clap::{ArgAction, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Parser, Subcommand};
 
-use super::{arguments::LogArguments, command::MAX_ROUNDS, operate};
+use super::{arguments::LogArguments, command::MAX_ROUNDS, operate::Operation};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -64,48 +64,9 @@ pub enum Task {
     },
     /// The configuration as understood
     Printcfg,
-    /// A node runs nothing from now on: what it has goes to others, or stops where there is none; it still votes
-    Standby {
-        /// Nodename, hostname, address or localhost
-        node: String,
-    },
-    /// A node in standby takes part again
-    Online {
-        /// Nodename, hostname, address or localhost
-        node: String,
-    },
-    /// Hands off: nothing is started, stopped, moved or repaired by the cluster until it is off again
-    Maintenance {
-        /// on or off
-        state: Switch,
-    },
-    /// A group runs on a node and belongs there, until unmove or for some time
-    Move {
-        /// The group as cm_stat or printcfg names it, or the nickname of a resource in it
-        group: String,
-        /// Nodename, hostname, address or localhost
-        node: String,
-        /// For this long only: 30m, 2h, 1d12h
-        #[arg(long = "for", value_name = "SPAN", value_parser = operate::span)]
-        span: Option<Duration>,
-    },
-    /// A moved group belongs at home again
-    Unmove {
-        /// The group, or the nickname of a resource in it
-        group: String,
-    },
-    /// A group goes home once (where failback = manual keeps it from doing so by itself)
-    Failback {
-        /// The group, or the nickname of a resource in it
-        group: String,
-    },
-    /// What failed to start may be tried again: one group or all, on one node or wherever it failed
-    Cleanup {
-        /// The group, or the nickname of a resource in it; or, alone, a node
-        group: Option<String>,
-        /// Nodename, hostname, address or localhost
-        node: Option<String>,
-    },
+    /// What changes something.
+    #[command(flatten)]
+    Operate(Operation),
     /// Find what is wrong with a configuration; write a commented template when it is missing
     Check {
         /// The file, instead of --config-file
@@ -125,15 +86,6 @@ pub enum Task {
         #[arg(long, value_name = "FILE")]
         server: Option<PathBuf>,
     },
-}
-
-/// `on` or `off`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Switch {
-    /// From now on.
-    On,
-    /// No longer.
-    Off,
 }
 
 #[cfg(test)]

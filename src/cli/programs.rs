@@ -10,10 +10,9 @@ use super::{
     check,
     client::Client,
     command::{self, Command, ConsoleCommand},
-    console, demo,
-    operate::{self, Operation},
+    console, demo, operate,
     output::{complain, print},
-    people::{PeopleArguments, Switch, Task},
+    people::{PeopleArguments, Task},
     run,
 };
 
@@ -67,15 +66,7 @@ fn answer(arguments: &PeopleArguments) -> Result<Exit, CliError> {
         Task::Rstats { node } => client()?.run(&Command::Rstats { node: node.clone() }),
         Task::Ping { node, count } => client()?.run(&Command::Ping { node: node.clone(), count: *count }),
         Task::Printcfg => client()?.run(&Command::PrintConfig),
-        Task::Standby { node } => operate::run(&client()?, &Operation::Standby { node: node.clone(), on: true }),
-        Task::Online { node } => operate::run(&client()?, &Operation::Standby { node: node.clone(), on: false }),
-        Task::Maintenance { state } => operate::run(&client()?, &Operation::Maintenance { on: *state == Switch::On }),
-        Task::Move { group, node, span } => {
-            operate::run(&client()?, &Operation::Move { group: group.clone(), node: node.clone(), span: *span })
-        }
-        Task::Unmove { group } => operate::run(&client()?, &Operation::Unmove { group: group.clone() }),
-        Task::Failback { group } => operate::run(&client()?, &Operation::Failback { group: group.clone() }),
-        Task::Cleanup { group, node } => operate::run(&client()?, &Operation::Cleanup { group: group.clone(), node: node.clone() }),
+        Task::Operate(operation) => operate::run(&client()?, operation),
         Task::Check { file: named } => check::run(named.as_deref().unwrap_or(&file), nodename),
         Task::Console => console::run(&client()?),
         Task::Run { log } => run::run(&file, nodename, log),

@@ -1,5 +1,6 @@
 //! The thread that renews the leases. It owns the datagram socket, the seal and the [`Node`]; it never waits for anything but
-//! the next datagram, event or deadline, also where `streams` carry what it says by TCP, so that no slow mount, script or log write can delay a renewal.
+//! the next datagram, event or deadline, also where `streams` carry what it says by TCP, so that no slow mount, script or log
+//! write can delay a renewal.
 
 use std::{
     collections::BTreeMap,
@@ -183,12 +184,10 @@ impl Mailbox {
 }
 
 /// What the thread tells the rest of the daemon besides orders to groups.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// The checks before carrying on alone are wanted.
     CheckAlone(Checks),
-    /// The voters that this node counts are to be noted on disk.
-    Remember(Electorate),
     /// Everything is given back: the daemon may exit.
     Left,
 }
@@ -226,6 +225,8 @@ pub struct Parts {
     pub orders: Orders,
     /// Where goes what operators want, to be kept on disk.
     pub keep: watch::Sender<Vec<Record>>,
+    /// Where go the voters that this node counts, to be noted on disk; nothing yet at first.
+    pub remember: watch::Sender<Option<Electorate>>,
     /// Where notices go.
     pub notices: mpsc::Sender<Notice>,
     /// The service manager.
@@ -412,7 +413,7 @@ impl ClusterThread {
                 Output::Act(action) => self.parts.orders.give(action),
                 Output::Decided(decision) => decisions::log(&self.parts.config, self.parts.me, &decision),
                 Output::Keep(records) => drop(self.parts.keep.send_replace(records)),
-                Output::Remember(electorate) => self.notice(Notice::Remember(electorate)),
+                Output::Remember(electorate) => drop(self.parts.remember.send_replace(Some(electorate))),
                 Output::Left => {
                     self.flush();
                     self.parts.ledger.remove();
@@ -476,7 +477,7 @@ impl ClusterThread {
     fn notice(&self, notice: Notice) {
         // The receiver lives as long as the daemon and the queue is never left unread.
         if let Err(error) = self.parts.notices.try_send(notice) {
-            info!("a notice was not taken: {error}");
+            info!("notice {notice:?} not taken: {error}");
         }
     }
 }

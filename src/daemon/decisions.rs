@@ -9,7 +9,7 @@ use crate::model::{AskReason, Config, Decision, GroupId, NodeId};
 
 /// Logs one decision. WARNING is for what an operator should look at; the normal course of a failover is INFO.
 pub fn log(config: &Config, me: NodeId, decision: &Decision) {
-    let title = |group: GroupId| config.group(group).map_or_else(|| group.to_string(), |group| group.title(config));
+    let title = |group: GroupId| config.title(group);
     match *decision {
         Decision::PeerUp(node) => info!("node {} is up", config.name(node)),
         Decision::PeerDown { node, .. } => {

@@ -15,7 +15,7 @@ use std::{
 use sha2::{Digest, Sha256};
 
 use super::state::StateError;
-use crate::cluster::Memory;
+use crate::{cluster::Memory, sys::clock};
 
 /// Names the layout: another one is not read.
 const MAGIC: &[u8; 8] = b"drcmled2";
@@ -57,7 +57,8 @@ impl Ledger {
             let path = path.to_owned();
             move |source| StateError::File { path, source }
         };
-        let machine = boot_of_the_machine().map_err(fault(Path::new(BOOT_ID)))?;
+        let boot = clock::boot_of_the_machine().map_err(|source| StateError::Machine { source })?;
+        let machine = *Sha256::digest(boot.as_bytes()).first_chunk().expect("a SHA-256 is 32 bytes");
         let open = |path: &PathBuf| {
             let flags = nix::libc::O_CLOEXEC | nix::libc::O_NOFOLLOW;
             OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(flags).open(path)
@@ -155,14 +156,6 @@ fn read(copy: &File, machine: &[u8; 16]) -> Option<Found> {
 fn number(bytes: &[u8], at: usize) -> Option<u64> {
     // A header that is not whole holds no number.
     bytes.get(..HEADER)?.get(at..at + 8)?.first_chunk().map(|bytes| u64::from_le_bytes(*bytes))
-}
-
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
-
-fn boot_of_the_machine() -> io::Result<[u8; 16]> {
-    let text = fs::read_to_string(BOOT_ID)?;
-    let digest = Sha256::digest(text.trim().as_bytes());
-    Ok(*digest.first_chunk().expect("a SHA-256 is 32 bytes"))
 }
 
 #[cfg(test)]

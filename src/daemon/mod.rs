@@ -35,6 +35,7 @@ use nix::{
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{broadcast, mpsc, watch},
+    task::spawn_blocking,
     time::{sleep, timeout},
 };
 use tracing::{error, info, warn};
@@ -193,12 +194,27 @@ async fn serve(config: Arc<Config>, node: NodeConfig, authkey: Arc<AuthKey>, not
     let hands_off = orders.hands_off();
     let (notices, mut noticed) = mpsc::channel(16);
     let (keep, kept) = watch::channel(Vec::new());
+    let (remember, remembering) = watch::channel(None);
     let longest = core.longest_lease();
     let notify = Arc::new(notify);
     let for_manager = notify.clone();
     let me = node.id;
-    let parts =
-        Parts { config: config.clone(), node: core, me, endpoint, socket, ledger, outlets, arrivals, lost, orders, keep, notices, notify };
+    let parts = Parts {
+        config: config.clone(),
+        node: core,
+        me,
+        endpoint,
+        socket,
+        ledger,
+        outlets,
+        arrivals,
+        lost,
+        orders,
+        keep,
+        remember,
+        notices,
+        notify,
+    };
     let (mailbox, thread) = cluster_thread::start(parts).map_err(system("start the cluster thread"))?;
 
     let (events, _) = broadcast::channel(KERNEL_EVENTS);
@@ -222,6 +238,7 @@ async fn serve(config: Arc<Config>, node: NodeConfig, authkey: Arc<AuthKey>, not
         }
     }
     tokio::spawn(shorten_memory(config.clone(), longest, remembered));
+    tokio::spawn(note_voters(config.clone(), remembering));
 
     let operator = Operator::new(config.clone(), node.id, mailbox.clone(), wish_file);
     tokio::spawn(operator.clone().keep(kept));
@@ -242,7 +259,6 @@ async fn serve(config: Arc<Config>, node: NodeConfig, authkey: Arc<AuthKey>, not
             _ = hang_up.recv() => warn!("SIGHUP: the configuration is read at start only; restart this node to change it"),
             notice = noticed.recv() => match notice {
                 Some(Notice::CheckAlone(checks)) => drop(tokio::spawn(alone::check(shared.clone(), checks))),
-                Some(Notice::Remember(electorate)) => remember(&config, electorate).await,
                 Some(Notice::Left) => {}
                 None => break,
             },
@@ -306,13 +322,16 @@ fn slowest_stop(config: &Config) -> Duration {
     config.groups.iter().map(|group| group.assignments.iter().filter_map(stop_timeout).sum()).max().unwrap_or_default()
 }
 
-/// Notes what the voters are now, off the threads that must not wait for a disk.
-async fn remember(config: &Config, electorate: Electorate) {
-    let spool_dir = config.server.spool_dir.clone();
-    match tokio::task::spawn_blocking(move || state::note_electorate(&spool_dir, &electorate)).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => warn!("{error}"),
-        Err(error) => warn!("the voters were not noted: {error}"),
+/// Notes what the voters are now, the newest only, off the threads that must not wait for a disk.
+async fn note_voters(config: Arc<Config>, mut changes: watch::Receiver<Option<Electorate>>) {
+    while changes.changed().await.is_ok() {
+        let Some(electorate) = changes.borrow_and_update().clone() else { continue };
+        let spool_dir = config.server.spool_dir.clone();
+        match spawn_blocking(move || state::note_electorate(&spool_dir, &electorate)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => warn!("{error}"),
+            Err(error) => warn!("the voters were not noted: {error}"),
+        }
     }
 }
 

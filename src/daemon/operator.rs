@@ -10,7 +10,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{cluster_thread::Mailbox, state::StateError, wish_file::WishFile};
-use crate::model::{Command, Config, GroupId, Lasts, NodeId, Outlook, Record, Response, Subject, Wish};
+use crate::model::{Command, Config, GroupId, Lasts, NodeId, Outlook, Record, Response, Subject, Wish, in_words};
 
 /// Longest wait for the command before this one to reach the disk.
 const TURN: Duration = Duration::from_secs(3);
@@ -102,7 +102,7 @@ impl Operator {
     }
 
     fn group(&self, id: GroupId) -> String {
-        self.config.group(id).map_or_else(|| id.to_string(), |group| group.title(&self.config))
+        self.config.title(id)
     }
 
     /// The command, as a sentence.
@@ -115,7 +115,7 @@ impl Operator {
             }
             Command::Maintenance { on: false } => "maintenance is over: what failed meanwhile is seen to now".to_owned(),
             Command::Move { group, to, for_seconds } => {
-                let until = for_seconds.map_or_else(|| "until `drcm unmove`".to_owned(), |seconds| format!("for {}", span(seconds)));
+                let until = for_seconds.map_or_else(|| "until `drcm unmove`".to_owned(), |seconds| format!("for {}", in_words(seconds)));
                 format!("{} belongs on {} {until}", self.group(group), self.name(to))
             }
             Command::Unmove { group } => format!("{} is no longer moved", self.group(group)),
@@ -155,7 +155,7 @@ impl Operator {
 #[must_use]
 pub fn phrase(config: &Config, subject: Subject, wish: Wish) -> String {
     let name = |node: NodeId| config.name(node);
-    let title = |group: GroupId| config.group(group).map_or_else(|| group.to_string(), |group| group.title(config));
+    let title = |group: GroupId| config.title(group);
     match (subject, wish) {
         (Subject::Maintenance, Wish::On) => "maintenance: nothing is started, stopped, moved or repaired".to_owned(),
         (Subject::Maintenance, _) => "maintenance is over".to_owned(),
@@ -172,16 +172,4 @@ pub fn phrase(config: &Config, subject: Subject, wish: Wish) -> String {
 #[must_use]
 pub fn lapsed(config: &Config, subject: Subject) -> String {
     phrase(config, subject, Wish::Cleared)
-}
-
-/// Seconds in the two largest units, for people.
-#[must_use]
-pub fn span(seconds: u64) -> String {
-    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
-    match (days, hours, minutes) {
-        (0, 0, 0) => format!("{seconds} s"),
-        (0, 0, minutes) => format!("{minutes} min {} s", seconds % 60),
-        (0, hours, minutes) => format!("{hours} h {minutes} min"),
-        (days, hours, _) => format!("{days} d {hours} h"),
-    }
 }

@@ -40,6 +40,12 @@ pub enum StateError {
         /// Why.
         source: io::Error,
     },
+    /// This run of the machine cannot be told from others.
+    #[error("cannot ask the kernel for the boot of this machine, is /proc mounted? {source}")]
+    Machine {
+        /// Why.
+        source: io::Error,
+    },
     /// Another daemon holds the lock.
     #[error("another drcm_server (pid {pid}) is already running with {path}: stop it first, or give this one another run_dir")]
     Running {
@@ -111,7 +117,7 @@ pub fn longest_lease(spool_dir: &Path) -> Duration {
 /// # Errors
 /// When spool_dir cannot be written.
 pub fn note_longest_lease(spool_dir: &Path, lease: Duration) -> Result<(), StateError> {
-    replace(spool_dir, &file(spool_dir), &format!("{}\n", lease.as_micros()))
+    replace(&file(spool_dir), &format!("{}\n", lease.as_micros()))
 }
 
 /// The voters that this node counted last, as noted in spool_dir; nothing when nothing (credible) is noted.
@@ -141,11 +147,14 @@ pub fn note_electorate(spool_dir: &Path, electorate: &Electorate) -> Result<(), 
         let line: Vec<String> = set.iter().map(ToString::to_string).collect();
         text += &format!("{}\n", line.join(" "));
     }
-    replace(spool_dir, &voters_file(spool_dir), &text)
+    replace(&voters_file(spool_dir), &text)
 }
 
-/// The old content or the new one, whatever happens.
-fn replace(spool_dir: &Path, path: &Path, text: &str) -> Result<(), StateError> {
+/// Gives a file another content, which is on disk when this returns: the old one or the new one, whatever happens.
+///
+/// # Errors
+/// When its directory cannot be written, a full disk for instance; the old content stays.
+pub fn replace(path: &Path, text: &str) -> Result<(), StateError> {
     let new = path.with_extension("new");
     let write = || {
         let mut file =
@@ -153,9 +162,13 @@ fn replace(spool_dir: &Path, path: &Path, text: &str) -> Result<(), StateError> 
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         fs::rename(&new, path)?;
-        File::open(spool_dir)?.sync_all()
+        path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
     };
-    write().map_err(|source| StateError::File { path: path.to_owned(), source })
+    write().map_err(|source| {
+        // It may take the room that is lacking; the next try makes it anew in any case.
+        drop(fs::remove_file(&new));
+        StateError::File { path: path.to_owned(), source }
+    })
 }
 
 fn voters_file(spool_dir: &Path) -> PathBuf {

@@ -2,8 +2,8 @@
 //! A file that cannot be believed is put aside and reported, and the other nodes tell what was in it.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Read, Write},
+    fs::{self, OpenOptions},
+    io::{self, Read},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tracing::warn;
 
-use super::state::StateError;
+use super::state::{self, StateError};
 use crate::{
     model::{Lasts, Record, Time},
     sys::clock,
@@ -22,8 +22,6 @@ use crate::{
 const LONGEST: u64 = 512 * 1024;
 /// Layout of the JSON.
 const FORMAT: u32 = 1;
-/// Names one life of the operating system, for as long as BOOTTIME goes on.
-const OS_BOOT: &str = "/proc/sys/kernel/random/boot_id";
 
 #[derive(Serialize, Deserialize)]
 struct Kept {
@@ -46,7 +44,7 @@ impl WishFile {
     #[must_use]
     pub fn new(spool_dir: &Path) -> Self {
         // Without it, what is left of a wish is taken as it was written: it lasts longer rather than being lost.
-        let os_boot = fs::read_to_string(OS_BOOT).map(|id| id.trim().to_owned()).unwrap_or_default();
+        let os_boot = clock::boot_of_the_machine().unwrap_or_default();
         Self { path: spool_dir.join("operator_orders"), os_boot }
     }
 
@@ -107,20 +105,7 @@ impl WishFile {
     pub fn write(&self, records: &[Record]) -> Result<(), StateError> {
         let kept = Kept { format: FORMAT, os_boot: self.os_boot.clone(), at: clock::now(), records: records.to_vec() };
         let json = serde_json::to_string(&kept).expect("numbers and words can be written as JSON");
-        let new = self.path.with_extension("new");
-        let replace = || {
-            let mut file =
-                OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW).open(&new)?;
-            file.write_all(format!("{}\n{json}", checksum(&json)).as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&new, &self.path)?;
-            self.path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
-        };
-        replace().map_err(|source| {
-            // It may take the room that is lacking; the next try makes it anew in any case.
-            drop(fs::remove_file(&new));
-            StateError::File { path: self.path.clone(), source }
-        })
+        state::replace(&self.path, &format!("{}\n{json}", checksum(&json)))
     }
 }
 

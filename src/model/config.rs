@@ -38,6 +38,12 @@ impl Config {
         self.node(id).map_or_else(|| id.to_string(), |node| node.name.clone())
     }
 
+    /// A name for people of the group with this id; the id when it is in no file of ours.
+    #[must_use]
+    pub fn title(&self, id: GroupId) -> String {
+        self.group(id).map_or_else(|| id.to_string(), |group| group.title(self))
+    }
+
     /// The resource with this id.
     #[must_use]
     pub fn resource(&self, id: &ResourceId) -> Option<&Resource> {

@@ -27,4 +27,4 @@ pub use operator::{Command, Lasts, Obstacle, Outlook, Record, Stamp, Subject, Un
 pub use report::{
     Activity, ClusterReport, GroupReport, MemberReport, NodeReport, Problem, QuorumReport, Request, ResourceReport, Response, WishReport,
 };
-pub use time::Time;
+pub use time::{Time, in_words};

@@ -1,6 +1,9 @@
 //! The two clocks: the one that leases are timed by, and the one that people read.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    fs, io,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use nix::time::{ClockId, clock_gettime};
 
@@ -16,6 +19,14 @@ pub fn now() -> Time {
         let nanoseconds = u64::try_from(time.tv_nsec()).unwrap_or(0);
         Time(seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds))
     })
+}
+
+/// Names this run of the machine: CLOCK_BOOTTIME of another run means nothing in it.
+///
+/// # Errors
+/// When /proc is not there.
+pub fn boot_of_the_machine() -> io::Result<String> {
+    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }
 
 /// Seconds since 1970, for logs and reports only.

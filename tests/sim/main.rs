@@ -4,6 +4,7 @@
 mod checker;
 mod clock;
 mod daemon;
+mod draft;
 mod earlier_boot;
 mod executor;
 mod faults;
