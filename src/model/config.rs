@@ -41,7 +41,7 @@ impl Config {
     /// A name for people of the group with this id; the id when it is in no file of ours.
     #[must_use]
     pub fn title(&self, id: GroupId) -> String {
-        self.group(id).map_or_else(|| id.to_string(), |group| group.title(self))
+        self.group(id).map_or_else(|| format!("group {id}"), |group| group.title(self))
     }
 
     /// The resource with this id.
