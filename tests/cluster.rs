@@ -165,6 +165,7 @@ impl World {
                     Output::Act(Action::HandsOff(off)) => drop(self.hands_off.insert(node, off)),
                     Output::Decided(decision) => self.decisions.push((self.now, node, decision)),
                     Output::Remember(electorate) => drop(self.disks.insert(node, electorate)),
+                    Output::KeepVotes(notes) => events.push_back(Event::VotesKept { serial: notes.serial }),
                     Output::Left => drop(self.left.insert(node)),
                 }
             }
@@ -503,6 +504,7 @@ fn a_refusal_without_end_keeps_nobody_waiting_for_ever() {
             hears_you: true,
             fingerprint: config.fingerprint,
             electorate: None,
+            ballot: None,
             wishes: None,
         };
         events.push(Event::Received { from: peer, boot: BootId(2), message: Message::Heartbeat(heartbeat) });

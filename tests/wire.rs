@@ -2,9 +2,10 @@
 
 use drcm::{
     model::{
-        Ack, AssignmentId, BootId, Claims, Definition, Digest, Electorate, ElectorateId, Entry, Fact, Fingerprint, GroupId, Heartbeat,
-        Lasts, Late, Message, NodeId, NodeState, Record, Refusal, RefusalReason, Relayed, Roster, Stamp, Stance, Subject, Tag, Version,
-        Want, WantRelayed, WantRoster, Wish, WishDigest, Wishes,
+        Ack, AssignmentId, Ballot, BootId, Claims, Definition, Digest, Electorate, ElectorateId, Entry, Fact, Fingerprint, GroupId,
+        Heartbeat, HeldVote, Lasts, Late, Message, NodeId, NodeState, PassVote, PassedGrant, Record, Refusal, RefusalReason, Relayed,
+        Roster, Stamp, Stance, Subject, Tag, Version, VoteAbsent, VoteAck, VoteNumber, VoteTaken, Want, WantRelayed, WantRoster, WantVote,
+        Wish, WishDigest, Wishes,
     },
     wire::{Drop, Endpoint, MAX_DATAGRAM, MAX_MESSAGE, Opened, WireError},
 };
@@ -60,8 +61,9 @@ fn dropped(endpoint: &Endpoint, reason: &str) -> u64 {
 fn any_message() -> impl Strategy<Value = Message> {
     let state =
         any::<(bool, bool, bool, bool)>().prop_map(|(eligible, left, quorate, standby)| NodeState { eligible, left, quorate, standby });
-    let heartbeat = (any::<(u64, u64, u32, u64)>(), state, any::<bool>(), any::<Option<u64>>()).prop_map(
-        |((tag, version, entries, fingerprint), state, hears_you, wishes)| {
+    let heartbeat = (any::<(u64, u64, u32, u64)>(), state, any::<bool>(), prop::option::of((any::<u64>(), any_ballot()))).prop_map(
+        |((tag, version, entries, fingerprint), state, hears_you, later)| {
+            let wishes = later.as_ref().map(|(wishes, _)| *wishes);
             Message::Heartbeat(Heartbeat {
                 tag: Tag(tag),
                 version: Version(version),
@@ -71,6 +73,7 @@ fn any_message() -> impl Strategy<Value = Message> {
                 fingerprint: Fingerprint(fingerprint),
                 wishes: wishes.map(WishDigest),
                 electorate: wishes.map(|wishes| ElectorateId(wishes ^ 1)),
+                ballot: later.map(|(_, ballot)| ballot),
             })
         },
     );
@@ -88,17 +91,14 @@ fn any_message() -> impl Strategy<Value = Message> {
         Just(RefusalReason::Unknown),
     ];
     let refusal = (any::<u64>(), reason).prop_map(|(group, reason)| Refusal { group: GroupId(group), reason });
-    let ack = (any::<(u64, u64, u32, u32, u64)>(), prop::collection::vec(refusal, 0..=38)).prop_map(
-        |((tag, version, first, count, cap_us), refused)| {
-            Message::Ack(Ack {
-                tag: Tag(tag),
-                version: Version(version),
-                first,
-                count,
-                cap_us,
-                refused,
-                electorate: tag.is_multiple_of(2).then_some(ElectorateId(tag)),
-            })
+    let ack = (any::<(u64, u64, u32, u32, u64)>(), prop::collection::vec(refusal, 0..=38), prop::option::of(any::<u64>())).prop_map(
+        |((tag, version, first, count, cap_us), refused, vote)| {
+            let electorate = tag.is_multiple_of(2).then_some(ElectorateId(tag));
+            let ack = Ack { tag: Tag(tag), version: Version(version), first, count, cap_us, refused, electorate };
+            match vote {
+                None => Message::Ack(ack),
+                Some(vote) => Message::VoteAck(VoteAck { vote: NodeId(vote), ack }),
+            }
         },
     );
     let definition = (any::<u64>(), prop::collection::vec(any::<u64>(), 0..100)).prop_map(|(group, members)| {
@@ -162,7 +162,48 @@ fn any_message() -> impl Strategy<Value = Message> {
     let set = || prop::collection::vec(any::<u64>().prop_map(NodeId), 0..=7);
     let electorate = (set(), prop::collection::vec(set(), 0..=12), any::<bool>())
         .prop_map(|(voters, former, new)| Message::Electorate(Electorate { voters, former, new }));
-    prop_oneof![heartbeat, claims, ack, any::<u64>().prop_map(want), definition, wishes, digest, roster, relayed, wants, electorate]
+    prop_oneof![
+        heartbeat,
+        claims,
+        ack,
+        any::<u64>().prop_map(want),
+        definition,
+        wishes,
+        digest,
+        roster,
+        relayed,
+        wants,
+        electorate,
+        any_message_about_votes()
+    ]
+}
+
+fn any_ballot() -> impl Strategy<Value = Ballot> {
+    let held = any::<(u64, u64)>().prop_map(|(vote, number)| HeldVote { vote: NodeId(vote), number: VoteNumber(number) });
+    (any::<bool>(), prop::collection::vec(held, 0..=30)).prop_map(|(takes, votes)| Ballot { takes, votes })
+}
+
+fn any_message_about_votes() -> impl Strategy<Value = Message> {
+    let grant = any::<(u64, u64, u64, u64, u64)>().prop_map(|(group, holder, boot, version, remaining_us)| PassedGrant {
+        group: GroupId(group),
+        holder: NodeId(holder),
+        boot: BootId(boot),
+        version: Version(version),
+        remaining_us,
+    });
+    let pass = (any::<(u64, u64, u64, u32, u32)>(), prop::collection::vec(grant, 0..=24)).prop_map(
+        |((vote, number, silent_us, first, total), grants)| {
+            Message::PassVote(PassVote { vote: NodeId(vote), number: VoteNumber(number), silent_us, first, total, grants })
+        },
+    );
+    let taken = any::<(u64, u64, bool, u64)>().prop_map(|(vote, number, taken, known)| {
+        Message::VoteTaken(VoteTaken { vote: NodeId(vote), number: VoteNumber(number), taken, known: VoteNumber(known) })
+    });
+    let wanted = any::<(u64, u64)>().prop_map(|(vote, below)| Message::WantVote(WantVote { vote: NodeId(vote), below: VoteNumber(below) }));
+    let absent = any::<(u64, u64, u64)>().prop_map(|(below, known, longest_us)| {
+        Message::VoteAbsent(VoteAbsent { below: VoteNumber(below), known: VoteNumber(known), longest_us })
+    });
+    prop_oneof![pass, taken, wanted, absent]
 }
 
 proptest! {

@@ -8,7 +8,8 @@ use std::{
 
 use super::{ENTRIES_PER_LIST, voter::index};
 use crate::model::{
-    BootId, Claims, Electorate, ElectorateId, Entry, Fact, Fingerprint, GroupId, Heartbeat, NodeId, NodeState, Stance, Tag, Time, Version,
+    Ballot, BootId, Claims, Electorate, ElectorateId, Entry, Fact, Fingerprint, GroupId, Heartbeat, NodeId, NodeState, Stance, Tag, Time,
+    Version,
 };
 
 /// Boots of a peer that are over; a late datagram of one must not bring it back.
@@ -41,6 +42,7 @@ pub struct Member {
     hears_us: bool,
     /// Of a version that does not keep what operators want.
     ignores_wishes: bool,
+    ballot: Option<Ballot>,
     pub fingerprint: Option<Fingerprint>,
     /// The voters it counts, as it last said.
     pub electorate: Option<(ElectorateId, Arc<Electorate>)>,
@@ -107,6 +109,7 @@ impl Member {
             state: NodeState::default(),
             hears_us: false,
             ignores_wishes: false,
+            ballot: None,
             fingerprint: None,
             electorate: None,
             other_voters: false,
@@ -175,6 +178,19 @@ impl Member {
         !self.ignores_wishes
     }
 
+    /// What it last said of votes.
+    pub fn ballot(&self) -> Option<&Ballot> {
+        self.ballot.as_ref()
+    }
+
+    /// It answers with this vote; one that knows nothing of lent votes, with its own.
+    pub fn has_vote(&self, vote: NodeId) -> bool {
+        match &self.ballot {
+            None => vote == self.node,
+            Some(ballot) => ballot.votes.iter().any(|held| held.vote == vote),
+        }
+    }
+
     pub fn list(&self) -> &[Entry] {
         &self.list
     }
@@ -228,6 +244,7 @@ impl Member {
         self.state = heartbeat.state;
         self.hears_us = heartbeat.hears_you;
         self.ignores_wishes = heartbeat.wishes.is_none();
+        self.ballot.clone_from(&heartbeat.ballot);
         if heartbeat.version < self.version {
             return Hearing::Stale;
         }

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{node::Standing, tenure::Tenure, wishes::WishMap};
-use crate::model::{AssignmentId, BootId, Electorate, Fingerprint, GroupId, NodeId, Tag, Time, Version};
+use crate::model::{AssignmentId, BootId, Electorate, Fingerprint, GroupId, NodeId, Tag, Time, Version, VoteNumber};
 
 /// To be kept, where only a reboot of the machine can lose it, after each [`Node::handle`](super::Node::handle) and before
 /// its outputs are carried out: a promise must not be made that a successor would not know of.
@@ -19,7 +19,7 @@ pub struct Memory {
     pub(super) silent_until: Time,
     pub(super) wishes: WishMap,
     pub(super) standing: Standing,
-    pub(super) promises: Option<Promises>,
+    pub(super) votes: VotesMemory,
     pub(super) tenures: Vec<Tenure>,
     /// What peers count, where leases rest on their votes.
     pub(super) electorates: Vec<(NodeId, Electorate)>,
@@ -33,11 +33,60 @@ impl Memory {
     }
 }
 
-/// What a voter has promised.
+/// Where the votes are.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct VotesMemory {
+    /// Changes worth a note on disk so far.
+    pub serial: u64,
+    /// Those that are known to be there.
+    pub kept: u64,
+    /// By voter.
+    pub slots: Vec<SlotMemory>,
+}
+
+/// One vote.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SlotMemory {
+    /// The voter it belongs to.
+    pub vote: NodeId,
+    /// See [`Slot`](super::votes::Slot).
+    pub number: VoteNumber,
+    /// See there.
+    pub accepted: VoteNumber,
+    /// See there.
+    pub since: u64,
+    /// See there.
+    pub giver_boot: Option<BootId>,
+    /// Where it is.
+    pub place: PlaceMemory,
+}
+
+/// Where a vote is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum PlaceMemory {
+    /// Not here.
+    Away {
+        /// Where it went from here.
+        with: Option<NodeId>,
+    },
+    /// Here.
+    Here(Promises),
+    /// Given away, and not known to have arrived.
+    Passing {
+        /// To whom.
+        to: NodeId,
+        /// What it had promised.
+        promises: Promises,
+    },
+}
+
+/// What a vote has promised.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Promises {
-    /// Group, holder, its boot, and until when.
-    pub grants: Vec<(GroupId, NodeId, BootId, Time)>,
+    /// Until then it promises nothing new.
+    pub silent_until: Time,
+    /// Group, holder, its boot, its list, and until when.
+    pub grants: Vec<(GroupId, NodeId, BootId, Version, Time)>,
     /// What those of them consist of that the configuration does not know.
     pub learned: Vec<(GroupId, Vec<AssignmentId>)>,
 }

@@ -4,7 +4,8 @@
 //! A group that may run on one node only is a lease, granted by a majority of voters for T at a time. Each node publishes a
 //! numbered list of its claims and renews all of them with every heartbeat; voters grant what no other holder has.
 //!
-//! - [`voter`](self) side: [`Voter`] keeps at most one grant per assignment and answers heartbeats.
+//! - [`voter`](self) side: a [`Voter`](voter::Voter) keeps at most one grant per assignment and answers heartbeats; it is one
+//!   vote, and [`votes`] says where each vote is: a node that leaves lends it to another.
 //! - candidate side: a [`Tenure`](tenure::Tenure) per group walks from down over asking to running and back.
 //! - [`member`] knows the peers: who is alive, what they claim, whether they see us.
 //! - [`electorate`] says whose votes count while the voters are being changed.
@@ -22,6 +23,7 @@ mod tenure;
 mod verdict;
 mod view;
 mod voter;
+mod votes;
 mod wishes;
 
 pub use memory::{Memory, Stale};

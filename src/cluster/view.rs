@@ -8,8 +8,10 @@ use crate::model::{GroupId, NodeId, Subject, Time, Wish};
 pub struct View {
     /// In two-way touch with as many voters as a lease needs.
     pub quorate: bool,
-    /// Voters in two-way touch, this node included.
+    /// Votes of nodes in two-way touch, this node included: each counts where it is.
     pub voters_seen: usize,
+    /// The votes that this node grants with: those past their silence.
+    pub votes: Vec<NodeId>,
     /// Voters configured.
     pub voters: usize,
     /// In start-up silence.

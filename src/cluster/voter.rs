@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{ENTRIES_PER_MESSAGE, memory::Promises};
-use crate::model::{Ack, AssignmentId, BootId, Entry, GroupId, NodeId, Refusal, RefusalReason, Stance, Tag, Time, Version};
+use crate::model::{Ack, AssignmentId, BootId, Entry, GroupId, NodeId, PassedGrant, Refusal, RefusalReason, Stance, Tag, Time, Version};
 
 /// Assignments, in groups of other configurations, that a voter learns from one peer at most.
 const LEARNED: usize = 20_000;
@@ -16,10 +16,13 @@ const LEARNED: usize = 20_000;
 struct Grant {
     holder: NodeId,
     boot: BootId,
+    /// The holder's list under which it was granted last. A vote that was passed on meets lists that its giver knew already:
+    /// only a later one gives back.
+    version: Version,
     expires: Time,
 }
 
-/// Grants leases and remembers them. Everything is by this node's own clock.
+/// Grants leases and remembers them: one vote. Everything is by the clock of the node that has it.
 #[derive(Clone, Debug, Hash)]
 pub struct Voter {
     grants: BTreeMap<GroupId, Grant>,
@@ -49,7 +52,8 @@ impl Voter {
     /// from the configuration, and what nobody holds will be told again.
     pub fn promises(&self, configured: impl Fn(GroupId) -> bool) -> Promises {
         Promises {
-            grants: self.grants.iter().map(|(group, grant)| (*group, grant.holder, grant.boot, grant.expires)).collect(),
+            silent_until: self.silent_until,
+            grants: self.grants.iter().map(|(group, grant)| (*group, grant.holder, grant.boot, grant.version, grant.expires)).collect(),
             learned: self
                 .definitions
                 .iter()
@@ -60,18 +64,16 @@ impl Voter {
     }
 
     /// Is bound by the promises of the process before this one.
-    pub fn recall(&mut self, promises: Promises, silent_until: Time) {
-        self.silent_until = silent_until;
+    pub fn recall(&mut self, promises: Promises) {
+        self.silent_until = promises.silent_until;
         let learned: BTreeMap<GroupId, Vec<AssignmentId>> = promises.learned.into_iter().collect();
-        for (group, holder, boot, expires) in promises.grants {
+        for (group, holder, boot, version, expires) in promises.grants {
             if let Some(members) = learned.get(&group) {
                 self.definitions.insert(group, members.clone());
                 // Who holds it is who taught it, mostly.
                 self.learned.insert(group, holder);
             }
-            let Some(members) = self.definitions.get(&group) else { continue };
-            self.holders.extend(members.iter().map(|member| (*member, group)));
-            self.grants.insert(group, Grant { holder, boot, expires });
+            self.insert(group, Grant { holder, boot, version, expires });
         }
     }
 
@@ -104,6 +106,11 @@ impl Voter {
         self.learned.iter().filter(|(_, teacher)| **teacher == from).map(|(group, _)| self.definitions[group].len()).sum()
     }
 
+    /// What a group consists of, if it is known.
+    pub fn definition(&self, group: GroupId) -> Option<&[AssignmentId]> {
+        self.definitions.get(&group).map(Vec::as_slice)
+    }
+
     /// Whether the members of a group are known.
     pub fn knows(&self, group: GroupId) -> bool {
         self.definitions.contains_key(&group)
@@ -117,7 +124,7 @@ impl Voter {
         let mut acks = vec![empty(0)];
         for (position, entry) in list.iter().enumerate() {
             let Stance::Claims { lease_us, .. } = entry.stance else { continue };
-            if let Err(reason) = self.grant(from, boot, entry.group, Duration::from_micros(lease_us), now) {
+            if let Err(reason) = self.grant((from, boot, version), entry.group, Duration::from_micros(lease_us), now) {
                 if acks.last().is_some_and(|ack| ack.refused.len() >= ENTRIES_PER_MESSAGE) {
                     acks.push(empty(position));
                 }
@@ -133,14 +140,14 @@ impl Voter {
     }
 
     /// Takes back what `(from, boot)` was granted and no longer claims in its newest list (ascending by group).
-    pub fn release_unclaimed(&mut self, from: NodeId, boot: BootId, list: &[Entry]) {
+    pub fn release_unclaimed(&mut self, from: NodeId, boot: BootId, version: Version, list: &[Entry]) {
         let claims = |group: GroupId| {
             list.binary_search_by_key(&group, |entry| entry.group).is_ok_and(|at| matches!(list[at].stance, Stance::Claims { .. }))
         };
         let gone: Vec<GroupId> = self
             .grants
             .iter()
-            .filter(|(group, grant)| grant.holder == from && grant.boot == boot && !claims(**group))
+            .filter(|(group, grant)| (grant.holder, grant.boot) == (from, boot) && grant.version <= version && !claims(**group))
             .map(|(group, _)| *group)
             .collect();
         for group in gone {
@@ -160,7 +167,47 @@ impl Voter {
             .map(|grant| (grant.holder, grant.expires))
     }
 
-    fn grant(&mut self, from: NodeId, boot: BootId, group: GroupId, lease: Duration, now: Time) -> Result<(), RefusalReason> {
+    /// Until when it grants nothing new.
+    pub fn silent_until(&self) -> Time {
+        self.silent_until
+    }
+
+    /// Grants nothing new before `until`: it may have forgotten something.
+    pub fn silence(&mut self, until: Time) {
+        self.silent_until = self.silent_until.max(until);
+    }
+
+    /// Its promises, as they travel when the vote is passed on: always in the same order, and those that are over among them.
+    pub fn passed(&self, now: Time) -> Vec<PassedGrant> {
+        let promise = |(group, grant): (&GroupId, &Grant)| PassedGrant {
+            group: *group,
+            holder: grant.holder,
+            boot: grant.boot,
+            version: grant.version,
+            remaining_us: micros(grant.expires.since(now)),
+        };
+        self.grants.iter().map(promise).collect()
+    }
+
+    /// Takes over a promise that the vote gave elsewhere. Its group must be known.
+    pub fn adopt(&mut self, promise: &PassedGrant, expires: Time) {
+        let PassedGrant { group, holder, boot, version, remaining_us: _ } = *promise;
+        self.insert(group, Grant { holder, boot, version, expires });
+    }
+
+    fn insert(&mut self, group: GroupId, grant: Grant) {
+        let Some(members) = self.definitions.get(&group) else { return };
+        self.holders.extend(members.iter().map(|member| (*member, group)));
+        self.grants.insert(group, grant);
+    }
+
+    fn grant(
+        &mut self,
+        (from, boot, version): (NodeId, BootId, Version),
+        group: GroupId,
+        lease: Duration,
+        now: Time,
+    ) -> Result<(), RefusalReason> {
         let expires = now + lease.min(self.cap);
         if let Some(grant) = self.grants.get_mut(&group)
             && grant.holder == from
@@ -169,6 +216,7 @@ impl Voter {
         {
             // Nobody else can have been granted a member meanwhile. Never earlier than promised before.
             grant.expires = grant.expires.max(expires);
+            grant.version = grant.version.max(version);
             return Ok(());
         }
         if !self.knows(group) {
@@ -180,11 +228,7 @@ impl Voter {
         if let Some((holder, end)) = self.obstacle(from, boot, group, now) {
             return Err(RefusalReason::Busy { holder, remaining_us: micros(end.since(now)) });
         }
-        self.forget(group);
-        for member in &self.definitions[&group] {
-            self.holders.insert((*member, group));
-        }
-        self.grants.insert(group, Grant { holder: from, boot, expires });
+        self.insert(group, Grant { holder: from, boot, version, expires });
         Ok(())
     }
 
@@ -237,7 +281,7 @@ mod tests {
         let mut list: Vec<Entry> =
             groups.iter().map(|group| Entry { group: *group, stance: Stance::Claims { lease_us: micros(T), running: false } }).collect();
         list.sort_by_key(|entry| entry.group);
-        voter.release_unclaimed(node, boot, &list);
+        voter.release_unclaimed(node, boot, Version(1), &list);
         voter.answer(node, boot, Tag(1), Version(1), &list, now).into_iter().flat_map(|ack| ack.refused).collect()
     }
 

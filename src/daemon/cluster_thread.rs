@@ -32,6 +32,7 @@ use super::{
     orders::Orders,
     streams::{Outlet, Turn},
     versions::Versions,
+    votes::Keeper,
 };
 use crate::{
     cluster::{Draft, Node, View},
@@ -227,6 +228,8 @@ pub struct Parts {
     pub keep: watch::Sender<Vec<Record>>,
     /// Where go the voters that this node counts, to be noted on disk; nothing yet at first.
     pub remember: watch::Sender<Option<Electorate>>,
+    /// Where notes about votes go.
+    pub keeper: Arc<Keeper>,
     /// Where notices go.
     pub notices: mpsc::Sender<Notice>,
     /// The service manager.
@@ -414,6 +417,7 @@ impl ClusterThread {
                 Output::Decided(decision) => decisions::log(&self.parts.config, self.parts.me, &decision),
                 Output::Keep(records) => drop(self.parts.keep.send_replace(records)),
                 Output::Remember(electorate) => drop(self.parts.remember.send_replace(Some(electorate))),
+                Output::KeepVotes(notes) => self.parts.keeper.keep(notes),
                 Output::Left => {
                     self.flush();
                     self.parts.ledger.remove();

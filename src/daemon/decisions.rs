@@ -5,7 +5,7 @@ use std::time::Duration;
 use tracing::{debug, info, warn};
 
 use super::operator;
-use crate::model::{AskReason, Config, Decision, GroupId, NodeId};
+use crate::model::{AskReason, Config, Decision, GroupId, NodeId, VoteNews};
 
 /// Logs one decision. WARNING is for what an operator should look at; the normal course of a failover is INFO.
 pub fn log(config: &Config, me: NodeId, decision: &Decision) {
@@ -57,6 +57,7 @@ pub fn log(config: &Config, me: NodeId, decision: &Decision) {
             );
         }
         Decision::Lapsed(subject) => info!("the time of an operator's order is over: {}", operator::lapsed(config, subject)),
+        Decision::Vote { vote, news } => log_vote(config, vote, news),
         Decision::CarriesOnAlone => warn!("the other voter is silent: this node carries on alone"),
     }
 }
@@ -64,4 +65,30 @@ pub fn log(config: &Config, me: NodeId, decision: &Decision) {
 /// How much silence makes one node dead for another.
 fn silence(config: &Config, one: NodeId, other: NodeId) -> Duration {
     [one, other].into_iter().filter_map(|node| config.node(node)).map(|node| node.pace.lease()).max().unwrap_or_default()
+}
+
+fn log_vote(config: &Config, vote: NodeId, news: VoteNews) {
+    let voter = config.name(vote);
+    match news {
+        VoteNews::Passed { to } if to == vote => info!("the vote of {voter} is back there"),
+        VoteNews::Passed { to } => info!("the vote of {voter} is lent to {}", config.name(to)),
+        VoteNews::Taken { from } => info!("the vote of {voter} is here now, from {}", config.name(from)),
+        VoteNews::Missed { with } => {
+            let place = with.map_or_else(|| "elsewhere".to_owned(), |node| format!("with {}, as far as is known here", config.name(node)));
+            warn!(
+                "the vote of this node was lent and is {place}: it counts again when the node that has it is up and in touch, or when \
+                 every other voter says that it has not got it. A node that will never come back must be taken out of the \
+                 configuration of all nodes"
+            );
+        }
+        VoteNews::MadeAnew => warn!("no node had the vote of {voter} any more: it is made anew and counts after a silence"),
+        VoteNews::Overtaken { by } => {
+            warn!("{} has the vote of {voter} by a later hand-over: what was noted here was old or lost", config.name(by));
+        }
+        VoteNews::Doubted => {
+            warn!(
+                "{voter} has lost its notes and takes its vote for its own, while it is lent to this node: nothing new is granted with it until {voter} knows"
+            );
+        }
+    }
 }

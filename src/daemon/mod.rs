@@ -18,6 +18,7 @@ mod state;
 mod status;
 mod streams;
 mod versions;
+mod votes;
 mod wish_file;
 
 use std::{
@@ -51,6 +52,7 @@ use self::{
     state::{PidFile, StateError},
     status::Status,
     streams::Streams,
+    votes::Keeper,
     wish_file::WishFile,
 };
 use crate::{
@@ -162,7 +164,8 @@ async fn serve(config: Arc<Config>, node: NodeConfig, authkey: Arc<AuthKey>, not
     let local = LocalServer::bind(&config.server.run_dir, &config.server.cluster_user, &config.server.cluster_group)?;
     let remembered = state::longest_lease(&config.server.spool_dir);
     let (ledger, memory) = Ledger::open(&config.server.run_dir, &config.server.service_name)?;
-    let start = Start { longest_lease: remembered, electorate: state::electorate(&config.server.spool_dir) };
+    let spool_dir = &config.server.spool_dir;
+    let start = Start { longest_lease: remembered, electorate: state::electorate(spool_dir), votes: votes::read(spool_dir) };
     let mut core = resume_or_start(&config, &node, memory, start)?;
     // Before anything is granted: a crash right after a longer grant must be followed by a longer silence.
     state::note_longest_lease(&config.server.spool_dir, core.longest_lease().max(remembered))?;
@@ -199,6 +202,7 @@ async fn serve(config: Arc<Config>, node: NodeConfig, authkey: Arc<AuthKey>, not
     let notify = Arc::new(notify);
     let for_manager = notify.clone();
     let me = node.id;
+    let keeper = Arc::new(Keeper::default());
     let parts = Parts {
         config: config.clone(),
         node: core,
@@ -212,10 +216,12 @@ async fn serve(config: Arc<Config>, node: NodeConfig, authkey: Arc<AuthKey>, not
         orders,
         keep,
         remember,
+        keeper: keeper.clone(),
         notices,
         notify,
     };
     let (mailbox, thread) = cluster_thread::start(parts).map_err(system("start the cluster thread"))?;
+    keeper.start(config.server.spool_dir.clone(), mailbox.clone()).map_err(system("start the thread that writes notes"))?;
 
     let (events, _) = broadcast::channel(KERNEL_EVENTS);
     // The shortest lease that this node asks for.

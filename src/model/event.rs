@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{BootId, Electorate, Generation, GroupId, Message, NodeId, Record, Stamp, Subject, Time, Wish};
+use super::{BootId, Electorate, Generation, GroupId, Message, NodeId, Record, Stamp, Subject, Time, VoteNotes, Wish};
 
 /// Something that happened; given to the core with the time at which it is handled.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,6 +46,11 @@ pub enum Event {
         checks: Checks,
         /// All of it was found as it should be.
         clear: bool,
+    },
+    /// The [`Output::KeepVotes`] with this serial, and with it all before, is on disk.
+    VotesKept {
+        /// The serial.
+        serial: u64,
     },
 }
 
@@ -89,6 +94,8 @@ pub enum Output {
     Keep(Vec<Record>),
     /// To be kept where it survives a reboot; when it cannot be, what was kept before is still right, only more careful.
     Remember(Electorate),
+    /// Note this where it survives a reboot, in place of what was noted before; answer with [`Event::VotesKept`] once it does.
+    KeepVotes(VoteNotes),
     /// After [`Order::Leave`]: nothing is held any more; the daemon may exit.
     Left,
 }
@@ -246,6 +253,13 @@ pub enum Decision {
     },
     /// In a pair, the other voter is silent and the link works: what runs here goes on although its lease is about to end.
     KeepsAlone,
+    /// A vote changed its place, or should.
+    Vote {
+        /// The voter it belongs to.
+        vote: NodeId,
+        /// What happened.
+        news: VoteNews,
+    },
     /// Alone in a pair, after the three checks.
     CarriesOnAlone,
     /// An operator's wish was said or heard of, or was met and is cleared.
@@ -259,6 +273,35 @@ pub enum Decision {
     },
     /// The time of an operator's wish is over.
     Lapsed(Subject),
+}
+
+/// What happened to a vote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VoteNews {
+    /// It was passed on.
+    Passed {
+        /// To this node.
+        to: NodeId,
+    },
+    /// It came.
+    Taken {
+        /// From this node.
+        from: NodeId,
+    },
+    /// Our own has been elsewhere for some time; it is asked for.
+    Missed {
+        /// Where it is, as far as is known here.
+        with: Option<NodeId>,
+    },
+    /// Nobody had our own any more; it counts again after a silence.
+    MadeAnew,
+    /// Another node has it under a higher number: ours was void.
+    Overtaken {
+        /// The other node.
+        by: NodeId,
+    },
+    /// Its voter has lost its notes and took it for its own: no new grants until what it may have promised is over.
+    Doubted,
 }
 
 /// Why a candidate asks now.
@@ -296,6 +339,8 @@ pub enum Wake {
     AloneCheck,
     /// An operator's wish ends.
     WishEnd,
+    /// A vote is to be passed on.
+    Vote,
 }
 
 impl fmt::Display for StopReason {

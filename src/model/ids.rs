@@ -74,6 +74,17 @@ opaque_id! {
     Version
 }
 opaque_id! {
+    /// Number of a vote: grows by one with every hand-over. Its upper half counts how often the voter it belongs to had to
+    /// make it anew.
+    VoteNumber
+}
+
+impl Default for VoteNumber {
+    fn default() -> Self {
+        Self::FIRST
+    }
+}
+opaque_id! {
     /// Number of one start or stop order for a group; reports that answer an older one are dropped.
     Generation
 }
@@ -140,6 +151,35 @@ impl Version {
     #[must_use]
     pub fn next(self) -> Self {
         Self(self.0 + 1)
+    }
+}
+
+impl VoteNumber {
+    /// Of a vote that was never passed on.
+    pub const FIRST: Self = Self(0);
+
+    /// The number after this one.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+
+    /// The first number of a vote that is made anew.
+    #[must_use]
+    pub fn anew(self) -> Self {
+        Self(((self.0 >> 32) + 1) << 32)
+    }
+
+    /// Not below `number`, so that nothing below it is taken any more.
+    #[must_use]
+    pub fn rules_out_below(self, number: Self) -> bool {
+        self.0.saturating_add(1) >= number.0
+    }
+
+    /// At least the last number below `number`.
+    #[must_use]
+    pub fn ruling_out_below(self, number: Self) -> Self {
+        self.max(Self(number.0.saturating_sub(1)))
     }
 }
 

@@ -3,7 +3,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{AssignmentId, BootId, Electorate, ElectorateId, Fingerprint, GroupId, NodeId, Tag, Version, WishDigest, Wishes};
+use super::{
+    AssignmentId, Ballot, BootId, Electorate, ElectorateId, Fingerprint, GroupId, NodeId, PassVote, Tag, Version, VoteAbsent, VoteAck,
+    VoteTaken, WantVote, WishDigest, Wishes,
+};
 
 /// One message. Several to the same node may share a datagram.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -34,10 +37,20 @@ pub enum Message {
     Electorate(Electorate),
     /// "Send me your electorate."
     WantElectorate,
+    /// An answer by a vote that was lent to the sender.
+    VoteAck(VoteAck),
+    /// A vote changes its place.
+    PassVote(PassVote),
+    /// Whether it has.
+    VoteTaken(VoteTaken),
+    /// A voter asks for its own vote.
+    WantVote(WantVote),
+    /// It is not here.
+    VoteAbsent(VoteAbsent),
 }
 
 /// Sent to every peer each `keep_alive_interval`, and at once when something changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Heartbeat {
     /// Number of this heartbeat; acks repeat it.
     pub tag: Tag,
@@ -55,6 +68,8 @@ pub struct Heartbeat {
     pub wishes: Option<WishDigest>,
     /// The voters it counts; none from a version that knows of no such thing.
     pub electorate: Option<ElectorateId>,
+    /// The votes it has; none from a node that knows nothing of lent votes.
+    pub ballot: Option<Ballot>,
 }
 
 /// What a node says of itself.

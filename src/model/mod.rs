@@ -11,14 +11,17 @@ mod message;
 mod operator;
 mod report;
 mod time;
+mod vote;
 
 pub use config::{
     Address, Application, CheckIntervals, Config, Crontab, Driver, Failback, FileSystem, Group, Interface, Keep, LogSettings, NoQuorum,
     NodeConfig, Options, Pace, Quorum, Resource, Server, Service, Spec, Takeover, Transport,
 };
 pub use electorate::Electorate;
-pub use event::{Action, AskReason, Checks, Decision, Event, Order, Outcome, Output, StopReason, Wake};
-pub use ids::{Assignment, AssignmentId, BootId, ElectorateId, Fingerprint, Generation, GroupId, Kind, NodeId, ResourceId, Tag, Version};
+pub use event::{Action, AskReason, Checks, Decision, Event, Order, Outcome, Output, StopReason, VoteNews, Wake};
+pub use ids::{
+    Assignment, AssignmentId, BootId, ElectorateId, Fingerprint, Generation, GroupId, Kind, NodeId, ResourceId, Tag, Version, VoteNumber,
+};
 pub use message::{
     Ack, Claims, Definition, Digest, Entry, Fact, Heartbeat, Late, Message, NodeState, Refusal, RefusalReason, Relayed, Roster, Stance,
     Want, WantRelayed, WantRoster,
@@ -28,3 +31,4 @@ pub use report::{
     Activity, ClusterReport, GroupReport, MemberReport, NodeReport, Problem, QuorumReport, Request, ResourceReport, Response, WishReport,
 };
 pub use time::{Time, in_words};
+pub use vote::{Ballot, HeldVote, PassVote, PassedGrant, VoteAbsent, VoteAck, VoteNote, VoteNotes, VoteTaken, WantVote};

@@ -3,8 +3,9 @@
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::model::{
-    Ack, AssignmentId, BootId, Claims, Definition, Digest, Electorate, ElectorateId, Entry, Fact, Fingerprint, GroupId, Heartbeat, Late,
-    Message, NodeId, NodeState, Record, Refusal, Relayed, Roster, Tag, Version, Want, WantRelayed, WantRoster, WishDigest, Wishes,
+    Ack, AssignmentId, Ballot, BootId, Claims, Definition, Digest, Electorate, ElectorateId, Entry, Fact, Fingerprint, GroupId, Heartbeat,
+    HeldVote, Late, Message, NodeId, NodeState, PassVote, PassedGrant, Record, Refusal, Relayed, Roster, Tag, Version, VoteAbsent, VoteAck,
+    VoteNumber, VoteTaken, Want, WantRelayed, WantRoster, WantVote, WishDigest, Wishes,
 };
 
 /// Kind and length.
@@ -29,6 +30,11 @@ const KIND_RELAYED: u8 = 35;
 const KIND_WANT_RELAYED: u8 = 36;
 const KIND_ELECTORATE: u8 = 37;
 const KIND_WANT_ELECTORATE: u8 = 38;
+const KIND_VOTE_ACK: u8 = 48;
+const KIND_PASS_VOTE: u8 = 49;
+const KIND_VOTE_TAKEN: u8 = 50;
+const KIND_WANT_VOTE: u8 = 51;
+const KIND_VOTE_ABSENT: u8 = 52;
 
 /// A record that breaks the layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +65,11 @@ pub const fn kind_name(message: &Message) -> &'static str {
         Message::WantRelayed(_) => "want of relayed claims",
         Message::Electorate(_) => "electorate",
         Message::WantElectorate => "want of an electorate",
+        Message::VoteAck(_) => "ack by a lent vote",
+        Message::PassVote(_) => "vote passed on",
+        Message::VoteTaken(_) => "answer to a vote passed on",
+        Message::WantVote(_) => "question for a vote",
+        Message::VoteAbsent(_) => "answer to a question for a vote",
     }
 }
 
@@ -67,7 +78,7 @@ pub fn put_message(message: &Message, out: &mut Vec<u8>) -> usize {
     let start = out.len();
     out.extend_from_slice(&[0; RECORD_HEADER]);
     let kind = match message {
-        Message::Heartbeat(Heartbeat { tag, version, entries, state, hears_you, fingerprint, wishes, electorate }) => {
+        Message::Heartbeat(Heartbeat { tag, version, entries, state, hears_you, fingerprint, wishes, electorate, ballot }) => {
             put(tag, out);
             put(version, out);
             put(entries, out);
@@ -77,7 +88,10 @@ pub fn put_message(message: &Message, out: &mut Vec<u8>) -> usize {
             // Fields at the end are there up to the first that is not.
             if let Some(wishes) = wishes {
                 put(wishes, out);
-                put_if_there(electorate.as_ref(), out);
+                if let Some(electorate) = electorate {
+                    put(electorate, out);
+                    put_if_there(ballot.as_ref(), out);
+                }
             }
             KIND_HEARTBEAT
         }
@@ -88,14 +102,8 @@ pub fn put_message(message: &Message, out: &mut Vec<u8>) -> usize {
             put(entries, out);
             KIND_CLAIMS
         }
-        Message::Ack(Ack { tag, version, first, count, cap_us, refused, electorate }) => {
-            put(tag, out);
-            put(version, out);
-            put(first, out);
-            put(count, out);
-            put(cap_us, out);
-            put(refused, out);
-            put_if_there(electorate.as_ref(), out);
+        Message::Ack(ack) => {
+            put_ack(ack, out);
             KIND_ACK
         }
         Message::Want(Want { version }) => {
@@ -151,6 +159,38 @@ pub fn put_message(message: &Message, out: &mut Vec<u8>) -> usize {
             KIND_ELECTORATE
         }
         Message::WantElectorate => KIND_WANT_ELECTORATE,
+        Message::VoteAck(VoteAck { vote, ack }) => {
+            put(vote, out);
+            put_ack(ack, out);
+            KIND_VOTE_ACK
+        }
+        Message::PassVote(PassVote { vote, number, silent_us, first, total, grants }) => {
+            put(vote, out);
+            put(number, out);
+            put(silent_us, out);
+            put(first, out);
+            put(total, out);
+            put(grants, out);
+            KIND_PASS_VOTE
+        }
+        Message::VoteTaken(VoteTaken { vote, number, taken, known }) => {
+            put(vote, out);
+            put(number, out);
+            put(taken, out);
+            put(known, out);
+            KIND_VOTE_TAKEN
+        }
+        Message::WantVote(WantVote { vote, below }) => {
+            put(vote, out);
+            put(below, out);
+            KIND_WANT_VOTE
+        }
+        Message::VoteAbsent(VoteAbsent { below, known, longest_us }) => {
+            put(below, out);
+            put(known, out);
+            put(longest_us, out);
+            KIND_VOTE_ABSENT
+        }
     };
     let length = out.len() - start - RECORD_HEADER;
     out[start] = kind;
@@ -217,6 +257,7 @@ fn message(kind: u8, content: &[u8]) -> Result<Option<Message>, Malformed> {
             fingerprint: fields.take::<Fingerprint>()?,
             wishes: fields.take_if_there::<WishDigest>()?,
             electorate: fields.take_if_there::<ElectorateId>()?,
+            ballot: fields.ballot()?,
         }),
         KIND_CLAIMS => Message::Claims(Claims {
             version: fields.take::<Version>()?,
@@ -224,15 +265,7 @@ fn message(kind: u8, content: &[u8]) -> Result<Option<Message>, Malformed> {
             total: fields.take()?,
             entries: fields.list::<Entry>()?,
         }),
-        KIND_ACK => Message::Ack(Ack {
-            tag: fields.take::<Tag>()?,
-            version: fields.take::<Version>()?,
-            first: fields.take()?,
-            count: fields.take()?,
-            cap_us: fields.take()?,
-            refused: fields.list::<Refusal>()?,
-            electorate: fields.take_if_there::<ElectorateId>()?,
-        }),
+        KIND_ACK => Message::Ack(fields.ack()?),
         KIND_WANT => Message::Want(Want { version: fields.take::<Version>()? }),
         KIND_DEFINITION => Message::Definition(Definition {
             group: fields.take::<GroupId>()?,
@@ -266,6 +299,27 @@ fn message(kind: u8, content: &[u8]) -> Result<Option<Message>, Malformed> {
             Message::Electorate(Electorate { voters: fields.list::<NodeId>()?, former: fields.lists::<NodeId>()?, new: fields.take()? })
         }
         KIND_WANT_ELECTORATE => Message::WantElectorate,
+        KIND_VOTE_ACK => Message::VoteAck(VoteAck { vote: fields.take::<NodeId>()?, ack: fields.ack()? }),
+        KIND_PASS_VOTE => Message::PassVote(PassVote {
+            vote: fields.take::<NodeId>()?,
+            number: fields.take::<VoteNumber>()?,
+            silent_us: fields.take()?,
+            first: fields.take()?,
+            total: fields.take()?,
+            grants: fields.list::<PassedGrant>()?,
+        }),
+        KIND_VOTE_TAKEN => Message::VoteTaken(VoteTaken {
+            vote: fields.take::<NodeId>()?,
+            number: fields.take::<VoteNumber>()?,
+            taken: fields.take()?,
+            known: fields.take::<VoteNumber>()?,
+        }),
+        KIND_WANT_VOTE => Message::WantVote(WantVote { vote: fields.take::<NodeId>()?, below: fields.take::<VoteNumber>()? }),
+        KIND_VOTE_ABSENT => Message::VoteAbsent(VoteAbsent {
+            below: fields.take::<VoteNumber>()?,
+            known: fields.take::<VoteNumber>()?,
+            longest_us: fields.take()?,
+        }),
         _ => return Ok(None),
     }))
 }
@@ -280,6 +334,16 @@ fn put_if_there<T: Serialize>(field: Option<&T>, out: &mut Vec<u8>) {
     if let Some(field) = field {
         put(field, out);
     }
+}
+
+fn put_ack(Ack { tag, version, first, count, cap_us, refused, electorate }: &Ack, out: &mut Vec<u8>) {
+    put(tag, out);
+    put(version, out);
+    put(first, out);
+    put(count, out);
+    put(cap_us, out);
+    put(refused, out);
+    put_if_there(electorate.as_ref(), out);
 }
 
 /// What is left of a message's content.
@@ -302,6 +366,25 @@ impl Fields<'_> {
         let length: u32 = self.take()?;
         let possible = usize::try_from(length).is_ok_and(|length| length <= self.0.len());
         if possible { (0..length).map(|_| self.list()).collect() } else { Err(Malformed) }
+    }
+
+    fn ballot(&mut self) -> Result<Option<Ballot>, Malformed> {
+        if self.0.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(Ballot { takes: self.take()?, votes: self.list::<HeldVote>()? }))
+    }
+
+    fn ack(&mut self) -> Result<Ack, Malformed> {
+        Ok(Ack {
+            tag: self.take::<Tag>()?,
+            version: self.take::<Version>()?,
+            first: self.take()?,
+            count: self.take()?,
+            cap_us: self.take()?,
+            refused: self.list::<Refusal>()?,
+            electorate: self.take_if_there::<ElectorateId>()?,
+        })
     }
 
     /// A list whose announced length is believed only as far as bytes are there for it.

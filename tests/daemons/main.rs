@@ -11,6 +11,7 @@ mod resources;
 #[path = "../frozen/seal.rs"]
 mod seal;
 mod start;
+mod votes;
 mod wan;
 
 use std::{

@@ -423,7 +423,7 @@ impl Turn {
                     self.change(node, |host| host.executor.until = until);
                 }
                 Output::Act(Action::CheckAlone { .. }) => return Err(format!("node {node} of three wants to carry on alone")),
-                Output::Act(Action::Announce { .. } | Action::HandsOff(_)) | Output::Keep(_) | Output::Left => {}
+                Output::Act(Action::Announce { .. } | Action::HandsOff(_)) | Output::Keep(_) | Output::Left | Output::KeepVotes(_) => {}
                 Output::Remember(electorate) => self.change(node, |host| host.noted = Some(electorate)),
                 Output::Decided(decision) => self.seen.lost |= matches!(decision, Decision::Lost { .. }),
             }
@@ -488,6 +488,9 @@ impl Turn {
             Message::Want(_) | Message::Wishes(_) | Message::Electorate(_) | Message::WantElectorate => Ok(()),
             Message::Definition(_) => Err("nobody needs a definition here".to_owned()),
             Message::Digest(_) | Message::Roster(_) | Message::WantRoster(_) | Message::Relayed(_) | Message::WantRelayed(_) => Ok(()),
+            Message::VoteAck(_) | Message::PassVote(_) | Message::VoteTaken(_) | Message::WantVote(_) | Message::VoteAbsent(_) => {
+                Err("nobody leaves here, so every vote is at home".to_owned())
+            }
         }
     }
 

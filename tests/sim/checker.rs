@@ -6,9 +6,10 @@ use std::time::Duration;
 use drcm::model::{Ack, BootId, Claims, Entry, Generation, Heartbeat, Relayed, Stance, Time, Version};
 
 use super::{
-    clock::{Clock, Instant},
+    clock::{Clock, Instant, span},
     nodes::Nodes,
     setup::GroupFacts,
+    votes::VoteBook,
 };
 
 /// Lists of one node that are remembered: acks name a list by number.
@@ -52,8 +53,12 @@ pub struct Checker {
     lists: Vec<Vec<List>>,
     /// By voter, node, group.
     grants: Vec<Option<Grant>>,
-    /// By node and group: until when the node relied on its own vote.
+    /// By vote, node, group: until when the node relied on a vote that it had itself.
     own_votes: Vec<(BootId, Instant)>,
+    /// The same: until when it may have granted it to itself.
+    own_grants: Vec<(BootId, Instant)>,
+    /// Where each vote is.
+    pub votes: VoteBook,
     /// By node and group.
     holds: Vec<Option<Hold>>,
     /// By node and group: the latest order.
@@ -72,10 +77,12 @@ impl Checker {
     pub fn new(nodes: usize, groups: Vec<GroupFacts>, assignments: usize, step: Duration, freeze: bool) -> Self {
         let all = nodes * groups.len();
         Self {
+            votes: VoteBook::new(nodes),
             voters: vec![Vec::new(); nodes],
             lists: vec![Vec::new(); nodes],
             grants: vec![None; nodes * all],
-            own_votes: vec![(BootId(0), 0); all],
+            own_votes: vec![(BootId(0), 0); nodes * all],
+            own_grants: vec![(BootId(0), 0); nodes * all],
             holds: vec![None; all],
             generations: vec![None; all],
             active: vec![Nodes::default(); assignments],
@@ -117,6 +124,7 @@ impl Checker {
 
     /// A daemon is gone, for whatever reason: it holds nothing any more.
     pub fn gone(&mut self, node: usize) {
+        self.votes.gone(node);
         let groups = self.groups.len();
         self.holds[node * groups..(node + 1) * groups].fill(None);
         self.generations[node * groups..(node + 1) * groups].fill(None);
@@ -124,7 +132,36 @@ impl Checker {
 
     /// A node said it is alive and named its list.
     pub fn heartbeat(&mut self, node: usize, boot: BootId, heartbeat: &Heartbeat, clock: &Clock, now: Instant) -> Result<(), String> {
+        self.grants_itself(node, boot, clock, now);
+        self.votes.says(node, heartbeat.ballot.as_ref());
         if heartbeat.entries == 0 { self.publish(node, boot, heartbeat.version, 0, clock, now).map(|_| ()) } else { Ok(()) }
+    }
+
+    /// A node gives a vote away: what that has granted the node itself holds wherever it goes.
+    pub fn passes(&mut self, node: usize, boot: BootId, vote: usize, clock: &Clock, now: Instant) {
+        self.grants_itself(node, boot, clock, now);
+        self.votes.passes(node, vote);
+    }
+
+    /// A node asks the votes that it has itself, too: what they may have granted it when they leave it.
+    fn grants_itself(&mut self, node: usize, boot: BootId, clock: &Clock, now: Instant) {
+        let Some(list) = self.lists[node].last().filter(|list| list.boot == boot) else { return };
+        let claims: Vec<(usize, Duration)> = list.entries.iter().flatten().filter_map(|entry| self.claimed(entry)).collect();
+        for vote in self.voters[node].clone().into_iter().filter(|vote| self.votes.has(node, *vote)) {
+            for (group, lease) in &claims {
+                if self.nobody_else(vote, node, *group, now).is_ok() {
+                    let slot = self.grant_slot(vote, node, *group);
+                    self.own_grants[slot] = (boot, clock.instant(clock.local(now) + *lease));
+                }
+            }
+        }
+    }
+
+    fn claimed(&self, entry: &Entry) -> Option<(usize, Duration)> {
+        match entry.stance {
+            Stance::Claims { lease_us, .. } => Some((self.group(entry.group)?, Duration::from_micros(lease_us))),
+            Stance::HandsOver { .. } | Stance::Unable => None,
+        }
     }
 
     /// A node sent its list or a part of it.
@@ -162,8 +199,16 @@ impl Checker {
         if same { Ok(()) } else { Err(format!("node {voter} relays a list of node {of} that it never published: {relayed:?}")) }
     }
 
-    /// A voter answered: from now on it is bound.
-    pub fn ack(&mut self, voter: usize, to: usize, boot: BootId, ack: &Ack, clock: &Clock, now: Instant) -> Result<(), String> {
+    /// A vote answered, at the node `at`: from now on it is bound.
+    pub fn ack(
+        &mut self,
+        (voter, at): (usize, usize),
+        to: usize,
+        boot: BootId,
+        ack: &Ack,
+        clock: &Clock,
+        now: Instant,
+    ) -> Result<(), String> {
         let Some(list) = self.lists[to].iter().rev().find(|list| list.boot == boot && list.version == ack.version) else {
             return if ack.count == 0 {
                 Ok(())
@@ -183,6 +228,9 @@ impl Checker {
                 Stance::HandsOver { .. } | Stance::Unable => None,
             })
             .collect();
+        if !granted.is_empty() {
+            self.votes.grants(at, voter)?;
+        }
         for (group, lease) in granted {
             self.nobody_else(voter, to, group, now)?;
             // The holder may have published meanwhile that it claims the group no longer.
@@ -207,21 +255,17 @@ impl Checker {
             return Err(format!("node {node} relies on a lease of group {group} that ended at {until:?}"));
         }
         let ends = clock.instant(until);
-        let mut others = 0;
-        for voter in self.voters[node].iter().filter(|voter| **voter != node) {
-            let grant = self.grants[self.grant_slot(*voter, node, group)];
-            if grant.is_some_and(|grant| grant.boot == boot && !grant.released && grant.until >= ends) {
+        let (mut others, mut own) = (0, Vec::new());
+        for vote in &self.voters[node] {
+            let slot = self.grant_slot(*vote, node, group);
+            if self.grants[slot].is_some_and(|grant| grant.boot == boot && !grant.released && grant.until >= ends) {
                 others += 1;
+            } else if self.votes.has(node, *vote) || (self.own_grants[slot].0 == boot && self.own_grants[slot].1 >= ends) {
+                own.push(*vote);
             }
         }
         let majority = self.voters[node].len() / 2 + 1;
-        if others >= majority {
-            // It need not rely on itself.
-        } else if others + 1 == majority && self.voters[node].contains(&node) {
-            self.nobody_else(node, node, group, now)?;
-            let slot = node * self.groups.len() + group;
-            self.own_votes[slot] = (boot, self.own_votes[slot].1.max(ends));
-        } else {
+        if !self.relies_on_own((node, boot, group), ends, majority.saturating_sub(others), &own, now)? {
             return Err(format!(
                 "node {node} relies on a lease of group {group} until {until:?} ({ends} true), but only {others} other voters of {} \
                  promised as much: {:?}",
@@ -231,6 +275,35 @@ impl Checker {
         }
         self.holds[node * self.groups.len() + group] = Some(Hold { until, boot: Some(boot), own: others < majority });
         Ok(())
+    }
+
+    /// Of the votes that a node had itself, so many are relied upon; false when there are not so many.
+    fn relies_on_own(
+        &mut self,
+        (node, boot, group): (usize, BootId, usize),
+        ends: Instant,
+        needed: usize,
+        own: &[usize],
+        now: Instant,
+    ) -> Result<bool, String> {
+        let (mut found, mut broken) = (0, Ok(()));
+        // Its own first: that is the one it has for certain.
+        let order = own.iter().filter(|vote| **vote == node).chain(own.iter().filter(|vote| **vote != node));
+        for vote in order {
+            if found == needed {
+                break;
+            }
+            match self.nobody_else(*vote, node, group, now) {
+                Ok(()) => {
+                    let slot = self.grant_slot(*vote, node, group);
+                    let before = self.own_votes[slot];
+                    self.own_votes[slot] = (boot, if before.0 == boot { before.1.max(ends) } else { ends });
+                    found += 1;
+                }
+                Err(what) => broken = Err(what),
+            }
+        }
+        if found < needed { broken.map(|()| false) } else { Ok(true) }
     }
 
     /// A node under pair rules starts or extends alone: only the end of the lease is held against it.
@@ -264,7 +337,7 @@ impl Checker {
                 continue;
             }
             let ends = match hold.boot {
-                Some(boot) => self.promised_until(node, boot, group),
+                Some(boot) => self.promised_until(node, boot, group, now),
                 None => clock.instant(hold.until + self.step),
             };
             let until = hold.until.max(clock.local(ends));
@@ -277,30 +350,35 @@ impl Checker {
                 ));
             }
             if let Some(boot) = hold.boot.filter(|_| hold.own) {
-                let slot = node * self.groups.len() + group;
-                self.own_votes[slot] = (boot, self.own_votes[slot].1.max(ends));
+                for vote in 0..self.nodes {
+                    let slot = self.grant_slot(vote, node, group);
+                    if self.own_votes[slot].0 == boot && self.own_votes[slot].1 > now {
+                        self.own_votes[slot].1 = self.own_votes[slot].1.max(ends);
+                    }
+                }
             }
         }
         Ok(())
     }
 
     /// Until when a node surely has an assignment, by whatever group.
-    pub fn surely_has(&self, node: usize, boot: BootId, assignment: usize) -> Instant {
+    pub fn surely_has(&self, node: usize, boot: BootId, assignment: usize, now: Instant) -> Instant {
         let groups = self.groups.iter().enumerate().filter(|(_, group)| group.members >> assignment & 1 == 1);
-        groups.map(|(group, _)| self.promised_until(node, boot, group)).max().unwrap_or(0)
+        groups.map(|(group, _)| self.promised_until(node, boot, group, now)).max().unwrap_or(0)
     }
 
-    /// Until when enough voters besides a node have promised it a group, so that with its own vote they are a majority.
-    fn promised_until(&self, node: usize, boot: BootId, group: usize) -> Instant {
-        let own = usize::from(self.voters[node].contains(&node));
-        let needed = self.voters[node].len() / 2 + 1 - own;
-        let mut ends: Vec<Instant> = self.voters[node]
-            .iter()
-            .filter(|voter| **voter != node)
-            .filter_map(|voter| self.grants[self.grant_slot(*voter, node, group)])
-            .filter(|grant| grant.boot == boot && !grant.released)
-            .map(|grant| grant.until)
-            .collect();
+    /// Until when a majority of votes has promised a node a group; what it may have granted itself counts.
+    fn promised_until(&self, node: usize, boot: BootId, group: usize, now: Instant) -> Instant {
+        let needed = self.voters[node].len() / 2 + 1;
+        let promised = |vote: &usize| {
+            let slot = self.grant_slot(*vote, node, group);
+            let granted = self.grants[slot].filter(|grant| grant.boot == boot && !grant.released).map_or(0, |grant| grant.until);
+            if self.votes.has(node, *vote) {
+                return granted.max(now + span(self.step * 8));
+            }
+            granted.max(if self.own_grants[slot].0 == boot { self.own_grants[slot].1 } else { 0 })
+        };
+        let mut ends: Vec<Instant> = self.voters[node].iter().map(promised).collect();
         ends.sort_unstable_by(|a, b| b.cmp(a));
         ends.get(needed.wrapping_sub(1)).copied().unwrap_or(0)
     }
@@ -335,12 +413,15 @@ impl Checker {
                     ));
                 }
             }
-            if voter != to && self.own_votes[voter * self.groups.len() + other].1 > now {
-                return Err(format!(
-                    "voter {voter} granted group {group} to node {to} while it relies itself on {} until {}",
-                    facts.id,
-                    self.own_votes[voter * self.groups.len() + other].1
-                ));
+            for holder in (0..self.nodes).filter(|holder| *holder != to) {
+                let until = self.own_votes[self.grant_slot(voter, holder, other)].1;
+                if until > now {
+                    return Err(format!(
+                        "voter {voter} granted group {group} to node {to} while node {holder}, which had this vote, relies on {} until \
+                         {until}",
+                        facts.id
+                    ));
+                }
             }
         }
         Ok(())
@@ -405,10 +486,15 @@ impl Checker {
                     gave_back |= grant.until > now;
                 }
             }
-            let own = node * self.groups.len() + group;
-            if self.own_votes[own].0 == boot {
-                gave_back |= self.own_votes[own].1 > now;
-                self.own_votes[own].1 = 0;
+            for vote in 0..self.nodes {
+                let own = self.grant_slot(vote, node, group);
+                if self.own_votes[own].0 == boot {
+                    gave_back |= self.own_votes[own].1 > now;
+                    self.own_votes[own].1 = 0;
+                }
+                if self.own_grants[own].0 == boot {
+                    self.own_grants[own].1 = 0;
+                }
             }
             if gave_back && self.groups[group].addresses {
                 let members = self.groups[group].members;

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use drcm::{
     cluster::{Memory, Node, Start},
-    model::{Action, BootId, Decision, Event, Output, StopReason, Tag},
+    model::{Action, BootId, Decision, Event, Message, Output, StopReason, Tag},
 };
 use rand::Rng;
 
@@ -34,6 +34,7 @@ impl World {
         if !membership.listed[node] {
             // It is no longer a node: its machine is taken away, or has yet to be set up.
             host.leaving = false;
+            host.votes.notes = None;
             self.loses_power(node);
             return;
         }
@@ -54,8 +55,12 @@ impl World {
         host.hands_off = false;
         let kept = if disk_lost { Vec::new() } else { std::mem::take(&mut host.wishes) };
         self.keeps(node, kept);
+        if disk_lost {
+            self.loses_notes(node);
+        }
+        self.configured(node);
         let host = &mut self.hosts[node];
-        let start = Start { longest_lease: host.disk, electorate: host.voters.clone() };
+        let start = Start { longest_lease: host.disk, electorate: host.voters.clone(), votes: host.votes.notes.clone() };
         let now = host.clock.local(self.now);
         let told = if self.sabotage == Sabotage::NoSilence { now.before(Duration::from_secs(1000)) } else { now };
         let resumed = host.ledger.take().and_then(|ledger| {
@@ -110,6 +115,7 @@ impl World {
 
     /// The process of a daemon ends at once, for whatever reason.
     pub fn end_daemon(&mut self, node: usize) {
+        self.stops_writing(node);
         let host = &mut self.hosts[node];
         host.life += 1;
         host.core = None;
@@ -198,6 +204,13 @@ impl World {
             self.log(|| line);
         }
         let host = &mut self.hosts[node];
+        if host.votes.amnesia == NEVER
+            && let Event::Received { message: Message::Heartbeat(heartbeat), .. } = &event
+        {
+            let heartbeat = heartbeat.clone();
+            self.learns_of_its_vote(node, &heartbeat);
+        }
+        let host = &mut self.hosts[node];
         let Some(core) = host.core.as_mut() else { return };
         let outputs = core.handle(event, now);
         host.deadline = core.deadline().0;
@@ -220,6 +233,7 @@ impl World {
                 }
                 Output::Keep(records) => self.keeps(node, records),
                 Output::Remember(electorate) => self.hosts[node].voters = Some(electorate),
+                Output::KeepVotes(notes) => self.keeps_votes(node, notes),
                 Output::Left => left = true,
             }
         }

@@ -63,6 +63,7 @@ impl Asker {
                     fingerprint: setup.configs[0][0].fingerprint,
                     wishes: None,
                     electorate: None,
+                    ballot: None,
                 });
                 self.handle(Event::Received { from: *peer, boot: BootId(7), message });
             }

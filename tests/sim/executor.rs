@@ -299,7 +299,7 @@ impl World {
 
     /// By the operator's wish an owner without a lease goes on.
     fn is_frozen(&self, node: usize, assignment: usize) -> bool {
-        self.setup.freeze && self.checker.surely_has(node, self.hosts[node].boot, assignment) <= self.now
+        self.setup.freeze && self.checker.surely_has(node, self.hosts[node].boot, assignment, self.now) <= self.now
     }
 
     /// The nodes of a pair may both be owners while they do not hear each other, and until they have settled who keeps it.

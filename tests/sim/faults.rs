@@ -48,6 +48,8 @@ pub enum Kind {
     Standby,
     /// The daemon is told to leave, and started again.
     Leave,
+    /// All daemons but one are told to leave, one after another, and started again together.
+    ShutDown,
     /// The daemon is started again with another keep-alive interval or dead node count.
     NewTiming,
     /// The daemon is started again with other lists of backups.
@@ -75,7 +77,7 @@ const COMMON: usize = Kind::ALL.len() - 2;
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::Loss,
         Self::Duplication,
         Self::Delay,
@@ -91,6 +93,7 @@ impl Kind {
         Self::FailingStarts,
         Self::Standby,
         Self::Leave,
+        Self::ShutDown,
         Self::NewTiming,
         Self::NewLayout,
         Self::Unfit,
@@ -153,6 +156,11 @@ impl Faults {
         now.saturating_sub(self.changed)
     }
 
+    /// A fault is in force.
+    pub fn is_on(&self, number: u32) -> bool {
+        self.ongoing.iter().any(|fault| fault.number == number)
+    }
+
     fn has(&self, kind: Kind, node: usize) -> bool {
         self.ongoing.iter().any(|fault| fault.kind == kind && fault.node == node)
     }
@@ -188,6 +196,8 @@ impl World {
         let random = &mut self.faults.random;
         match kind {
             Kind::FailingStarts | Kind::SlowDrivers => part(lease, 1.0, 8.0, random) + random.random_range(0..10 * SECOND),
+            // Long enough that even the last has left, and that the one who stays is looked at.
+            Kind::ShutDown => part(lease, 6.0, 12.0, random) + random.random_range(8 * SECOND..20 * SECOND),
             _ => match random.random_range(0..5) {
                 0 => part(lease, 0.0, 0.5, random),
                 1 => part(lease, 0.5, 1.1, random),
@@ -285,6 +295,7 @@ impl World {
                 }
                 self.leave(node);
             }
+            Kind::ShutDown => return self.shuts_down(node, number, length),
             Kind::NewTiming | Kind::NewLayout => {
                 let (timings, layouts) = (self.setup.timings.len(), self.schedule.layouts());
                 if kind == Kind::NewTiming && timings > 1 {
@@ -351,6 +362,10 @@ impl World {
         let fault = self.faults.ongoing.remove(at);
         self.log(|| format!("*** fault {number} ends: {:?} of n{}", fault.kind, fault.node));
         let node = fault.node;
+        if fault.kind == Kind::ShutDown {
+            self.the_last_must_run_all(node);
+            self.starts_up();
+        }
         self.faults.changed = self.now;
         self.forget_kept(node);
         match fault.kind {
@@ -374,6 +389,7 @@ impl World {
             Kind::SlowDrivers
             | Kind::FailingStarts
             | Kind::Leave
+            | Kind::ShutDown
             | Kind::Cleanup
             | Kind::Move
             | Kind::Unmove
@@ -398,9 +414,10 @@ impl World {
         self.hosts[node].leaving = true;
         let life = self.hosts[node].life;
         // Its slowest stop takes 5 s; nothing else may hold it up but its own lease.
-        let by = self.now + 6 * SECOND + span(setup::longest(&self.hosts[node].config)) * 11 / 10;
+        let by =
+            self.now + 6 * SECOND + span(self.longest_passing(node)) * 102 / 100 + span(setup::longest(&self.hosts[node].config)) * 11 / 10;
         self.queue.push(by, What::MustHaveLeft { node: node as u8, life });
-        self.tell(node, Event::Order(Order::Leave));
+        self.told_to_leave(node);
     }
 
     /// A daemon has left: it is started again in a while.

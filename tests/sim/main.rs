@@ -25,6 +25,7 @@ mod traffic;
 #[path = "../frozen/version_1.rs"]
 mod version_1;
 mod voters;
+mod votes;
 mod world;
 
 use std::{
@@ -136,6 +137,9 @@ fn simulation_of_many_seeds_breaks_no_rule() {
         }
         assert!(stats.moves > count, "hardly anything moved");
         assert!(stats.resumptions > count, "hardly any process went on where another was killed");
+        assert!(stats.last_of_all > 0, "no cluster was shut down to its last node");
+        assert!(stats.unprotected * 100 <= count * 6 + 200, "{} runs ended where a lost disk is not protected", stats.unprotected);
+        assert!(stats.simulated == count * LENGTH || stats.unprotected > 0);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{cmp::Ordering, collections::BinaryHeap};
 
-use drcm::model::{Checks, Outcome};
+use drcm::model::{BootId, Checks, Outcome};
 
 use super::clock::Instant;
 
@@ -23,6 +23,10 @@ pub enum What {
     Restart { node: u8, life: u32 },
     /// A daemon that was told to leave must have left by now.
     MustHaveLeft { node: u8, life: u32 },
+    /// Notes about votes are on disk.
+    Noted { node: u8, boot: BootId, serial: u64 },
+    /// The turn of a node to leave, where all but one do.
+    LeaveNow { node: u8, fault: u32 },
     /// The next fault.
     Fault { cycle: u32 },
     /// A fault ends.

@@ -147,6 +147,9 @@ impl World {
                 if fits {
                     self.all_must_be_home();
                     self.all_must_be_explained();
+                    if !self.setup.pair {
+                        self.all_votes_must_be_home();
+                    }
                     self.schedule.timers = self.hosts.iter().map(|host| host.timers).collect();
                     self.schedule.rest_began = self.now;
                 }
@@ -202,6 +205,8 @@ impl World {
     /// All faults end.
     fn heal(&mut self) {
         self.end_all_faults();
+        self.hosts.iter_mut().for_each(|host| host.stays_away = false);
+        let forgetful = self.hosts.iter().any(|host| host.disk_lost || host.votes.amnesia > 0);
         if self.faults.random.random_bool(0.5) {
             self.schedule.layout = self.faults.random.random_range(0..self.schedule.layouts);
         }
@@ -241,7 +246,9 @@ impl World {
         }
         self.schedule.timed = 0;
         self.will_tidy_up();
-        self.enter(Phase::Settling, self.bound_to_agree() + self.bound_to_run());
+        // Votes that nobody has are looked for, made anew and silent for a while.
+        let votes = if forgetful || self.votes_are_lost() { 6 * span(self.setup.longest_lease()) } else { 0 };
+        self.enter(Phase::Settling, self.bound_to_agree() + self.bound_to_run() + votes);
     }
 
     /// The candidates of a group that may run it.

@@ -65,6 +65,10 @@ pub struct Stats {
     pub faults: [u64; Kind::ALL.len()],
     /// Processes that went on where one before them was killed.
     pub resumptions: u64,
+    /// Clusters shut down to their last node, which ran everything.
+    pub last_of_all: u64,
+    /// Runs that ended where a lost disk is not protected.
+    pub unprotected: u64,
     /// Leases acquired.
     pub acquisitions: u64,
     /// Assignments that became active on another node than before.
@@ -96,6 +100,8 @@ impl Stats {
             *sum += more;
         }
         self.resumptions += other.resumptions;
+        self.last_of_all += other.last_of_all;
+        self.unprotected += other.unprotected;
         self.acquisitions += other.acquisitions;
         self.moves += other.moves;
         self.failed_starts += other.failed_starts;
@@ -122,8 +128,16 @@ impl Stats {
         let faults: Vec<String> = Kind::ALL.iter().map(|kind| format!("{kind:?} {}", self.faults[*kind as usize])).collect();
         text += &format!("faults: {}\n", faults.join(", "));
         text += &format!(
-            "resumed {}, leases acquired {}, moves {}, failed starts {}, excused overlaps {}, address gaps {}, full sockets {}\n",
-            self.resumptions, self.acquisitions, self.moves, self.failed_starts, self.excused, self.gaps, self.overflows
+            "last of all {}, unprotected {}, resumed {}, leases acquired {}, moves {}, failed starts {}, excused overlaps {}, address gaps {}, full sockets {}\n",
+            self.last_of_all,
+            self.unprotected,
+            self.resumptions,
+            self.acquisitions,
+            self.moves,
+            self.failed_starts,
+            self.excused,
+            self.gaps,
+            self.overflows
         );
         for cause in Outage::ALL {
             let (absolute, relative) = (&mut self.outages[cause as usize], &mut self.relative[cause as usize]);

@@ -48,7 +48,7 @@ impl World {
                 };
                 format!("n{node} [{now:?}] {word} {group} ({})", generation.0)
             }
-            Event::Timer | Event::Fitness { .. } | Event::Order(_) | Event::Wished(_) | Event::Alone { .. } => {
+            Event::Timer | Event::Fitness { .. } | Event::Order(_) | Event::Wished(_) | Event::Alone { .. } | Event::VotesKept { .. } => {
                 format!("n{node} [{now:?}] {event:?}")
             }
         }
@@ -86,9 +86,14 @@ pub fn brief(message: &Message) -> String {
         | Message::Digest(_)
         | Message::Roster(_)
         | Message::WantRoster(_)
-        | Message::WantRelayed(_) => {
+        | Message::WantRelayed(_)
+        | Message::PassVote(_)
+        | Message::VoteTaken(_)
+        | Message::WantVote(_)
+        | Message::VoteAbsent(_) => {
             format!("{message:?}")
         }
         Message::Relayed(relayed) => format!("of {}: {}", relayed.node, brief(&Message::Claims(relayed.claims.clone()))),
+        Message::VoteAck(answer) => format!("vote of {}: {}", answer.vote, brief(&Message::Ack(answer.ack.clone()))),
     }
 }

@@ -1,6 +1,6 @@
 //! What passes between the machines: what cores say goes into datagrams, datagrams travel, and what is in them is heard.
 
-use drcm::model::{Event, Message, NodeId};
+use drcm::model::{Event, Message, NodeId, VoteAck};
 
 use super::{
     post::Slot,
@@ -26,12 +26,23 @@ impl World {
             }
             Message::Claims(claims) => self.checker.claims(node, host.boot, claims, &host.clock, self.now),
             Message::Ack(ack) => match self.post.proven(node, receiver) {
-                Some(boot) => self.checker.ack(node, receiver, boot, ack, &host.clock, self.now),
+                Some(boot) => self.checker.ack((node, node), receiver, boot, ack, &host.clock, self.now),
                 None => Err(format!("node {node} answers node {receiver}, which it has not heard")),
             },
             Message::Relayed(relayed) => match self.hosts.iter().position(|host| host.id == relayed.node) {
                 Some(of) => self.checker.relayed(node, of, relayed),
                 None => Err(format!("node {node} relays a list of {}, which is no node", relayed.node)),
+            },
+            Message::VoteAck(VoteAck { vote, ack }) => match (self.post.proven(node, receiver), self.checker.votes.vote(*vote)) {
+                (Some(boot), Some(vote)) => self.checker.ack((vote, node), receiver, boot, ack, &host.clock, self.now),
+                _ => Err(format!("node {node} answers node {receiver}, which it has not heard, or with a vote that is none")),
+            },
+            Message::PassVote(passed) => match self.checker.votes.vote(passed.vote) {
+                Some(vote) => {
+                    self.checker.passes(node, host.boot, vote, &host.clock, self.now);
+                    Ok(())
+                }
+                None => Err(format!("node {node} passes on a vote that is none")),
             },
             Message::Want(_)
             | Message::Definition(_)
@@ -41,7 +52,10 @@ impl World {
             | Message::WantRoster(_)
             | Message::WantRelayed(_)
             | Message::Electorate(_)
-            | Message::WantElectorate => Ok(()),
+            | Message::WantElectorate
+            | Message::VoteTaken(_)
+            | Message::WantVote(_)
+            | Message::VoteAbsent(_) => Ok(()),
         };
         self.hold(checked);
         self.outgoing[receiver].push(message);
@@ -150,6 +164,8 @@ impl World {
         match (self.sabotage, message) {
             (Sabotage::NewestTag, Message::Ack(ack)) => ack.tag = self.hosts[to].tag,
             (Sabotage::NoRefusals, Message::Ack(ack)) => ack.refused.clear(),
+            (Sabotage::NewestTag, Message::VoteAck(answer)) => answer.ack.tag = self.hosts[to].tag,
+            (Sabotage::NoRefusals, Message::VoteAck(answer)) => answer.ack.refused.clear(),
             (Sabotage::NoLists, Message::Claims(_)) => return false,
             _ => {}
         }

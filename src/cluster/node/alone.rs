@@ -14,7 +14,7 @@ use super::{
     super::{member::Member, tenure::Phase},
     Node,
 };
-use crate::model::{Action, Checks, Decision, Output, Quorum, StopReason, Time};
+use crate::model::{Action, Checks, Config, Decision, Output, Quorum, StopReason, Time};
 
 /// Shortest time between two checks of the link while a lease still runs.
 const LINK_AGAIN: Duration = Duration::from_millis(10);
@@ -96,11 +96,7 @@ impl Alone {
 
 impl Node {
     fn pair_rules(&self) -> bool {
-        match self.config.server.quorum {
-            Quorum::Auto => self.voters.len() == 2,
-            Quorum::Majority => false,
-            Quorum::None => true,
-        }
+        pair_rules(&self.config, self.voters.len())
     }
 
     fn other_voters(&self) -> impl Iterator<Item = Option<&Member>> {
@@ -126,7 +122,7 @@ impl Node {
     fn may_be_alone(&self, now: Time) -> bool {
         let patience = self.voters_time();
         self.pair_rules()
-            && self.voter.is_some()
+            && self.votes.is_voter()
             && self.voters_within(patience, now) < self.needed_to_take()
             && self.others_are_silent(patience, now)
     }
@@ -144,7 +140,7 @@ impl Node {
     fn may_keep(&self, now: Time) -> bool {
         let patience = self.unease();
         self.pair_rules()
-            && self.voter.is_some()
+            && self.votes.is_voter()
             && self.runs_something()
             && self.voters_within(patience, now) < self.needed_to_keep()
             && self.others_are_silent(patience, now)
@@ -255,4 +251,13 @@ impl Node {
 
     /// The reason given when it yields.
     pub(super) const YIELDS: StopReason = StopReason::PairHealed;
+}
+
+/// Whether a node may carry on without a majority at all.
+pub(super) fn pair_rules(config: &Config, voters: usize) -> bool {
+    match config.server.quorum {
+        Quorum::Auto => voters == 2,
+        Quorum::Majority => false,
+        Quorum::None => true,
+    }
 }

@@ -14,7 +14,7 @@ impl Hash for Node {
             boot,
             voters: _,
             members,
-            voter,
+            votes,
             tenures,
             own: _,
             alike: _,
@@ -41,7 +41,7 @@ impl Hash for Node {
             review,
             out: _,
         } = self;
-        (me, boot, members, voter, tenures, learning, relays, electorate).hash(state);
+        (me, boot, members, votes, tenures, learning, relays, electorate).hash(state);
         (tag, asked, version, list, list_changed, ask_now, next_heartbeat).hash(state);
         (wishes, hands_off).hash(state);
         (silent_until, standby, leaving, goodbyes, known_quorate, alone, began, resumed, review).hash(state);

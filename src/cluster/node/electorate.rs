@@ -59,7 +59,13 @@ impl Own {
         &self.record
     }
 
-    fn is_settled(&self) -> bool {
+    /// Somebody may count former voters still.
+    pub(super) fn is_changing(&self) -> bool {
+        !self.record.former.is_empty()
+    }
+
+    /// Every node has been heard with these voters: nobody counts others.
+    pub(super) fn is_settled(&self) -> bool {
         !self.record.new && self.record.former.is_empty()
     }
 }

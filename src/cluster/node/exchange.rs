@@ -8,7 +8,7 @@ use super::{
 };
 use crate::model::{
     Ack, AssignmentId, BootId, Claims, Decision, Definition, Entry, GroupId, Heartbeat, Message, NodeId, Output, RefusalReason, Stance,
-    Time, Version, Want,
+    Time, Version, VoteAck, Want,
 };
 
 /// Heartbeats whose answers still count at most, however fast peers make us say more.
@@ -48,12 +48,12 @@ impl Node {
                     self.list_learned(position, now);
                 }
             }
-            Message::Ack(ack) => {
-                // A voter names each group once, in the order of the list.
-                if ack.refused.is_sorted_by(|a, b| a.group < b.group) {
-                    self.acked(from, &ack, now);
-                }
+            // A voter names each group once, in the order of the list.
+            Message::Ack(ack) if ack.refused.is_sorted_by(|a, b| a.group < b.group) => self.acked(from, from, &ack, now),
+            Message::VoteAck(VoteAck { vote, ack }) if ack.refused.is_sorted_by(|a, b| a.group < b.group) => {
+                self.acked(from, vote, &ack, now);
             }
+            Message::Ack(_) | Message::VoteAck(_) => {}
             Message::Want(want) => {
                 if want.version <= self.version {
                     self.send_list(from);
@@ -70,12 +70,21 @@ impl Node {
             Message::WantRoster(want) => self.roster_wanted(from, want, now),
             Message::Relayed(relayed) => self.relayed(from, &relayed, now),
             Message::WantRelayed(want) => self.list_wanted(from, want),
+            Message::PassVote(part) => self.vote_offered(from, &part, now),
+            Message::VoteTaken(answer) => self.vote_answered(from, &answer),
+            Message::WantVote(want) if want.vote == from => self.vote_wanted(from, want.below, now),
+            Message::WantVote(want) => self.vote_wanted_for(from, want.vote, now),
+            Message::VoteAbsent(answer) => self.vote_absent(from, &answer, now),
         }
     }
 
     fn hear(&mut self, position: usize, heartbeat: &Heartbeat, now: Time) {
         let version = self.members[position].version();
-        match self.members[position].hear(heartbeat, now) {
+        let hearing = self.members[position].hear(heartbeat, now);
+        if hearing != Hearing::Stale {
+            self.hear_ballot(position, now);
+        }
+        match hearing {
             Hearing::Stale => return,
             Hearing::ListMissing => {
                 self.electorate_named(position, heartbeat.electorate);
@@ -94,13 +103,15 @@ impl Node {
         self.note_fingerprint(position, heartbeat);
         self.compare_wishes(self.members[position].node, heartbeat.wishes, now);
         let member = &self.members[position];
-        if let (Some(voter), Some(boot)) = (&mut self.voter, member.boot())
-            && member.list().iter().any(|entry| matches!(entry.stance, Stance::Claims { .. }))
-        {
-            let acks = voter.answer(member.node, boot, heartbeat.tag, heartbeat.version, member.list(), now);
-            let (to, electorate) = (member.node, Some(self.electorate.id()));
-            for ack in acks {
-                self.send(to, Message::Ack(Ack { electorate, ..ack }));
+        let (to, Some(boot)) = (member.node, member.boot()) else { return };
+        if member.list().iter().any(|entry| matches!(entry.stance, Stance::Claims { .. })) {
+            let electorate = Some(self.electorate.id());
+            for (_, vote, voter) in self.votes.serving() {
+                for ack in voter.answer(to, boot, heartbeat.tag, heartbeat.version, member.list(), now) {
+                    let ack = Ack { electorate, ..ack };
+                    let message = if vote == self.me { Message::Ack(ack) } else { Message::VoteAck(VoteAck { vote, ack }) };
+                    self.out.push(Output::Send { to, message });
+                }
             }
         }
     }
@@ -120,8 +131,8 @@ impl Node {
     pub(super) fn list_learned(&mut self, position: usize, now: Time) {
         self.list_to_pass_on(position);
         let member = &self.members[position];
-        if let (Some(voter), Some(boot)) = (&mut self.voter, member.boot()) {
-            voter.release_unclaimed(member.node, boot, member.list());
+        if let Some(boot) = member.boot() {
+            self.votes.release_unclaimed(member.node, boot, member.version(), member.list());
         }
         let shown = member.between.silence;
         for tenure in &mut self.tenures {
@@ -134,8 +145,9 @@ impl Node {
         }
     }
 
-    fn acked(&mut self, from: NodeId, ack: &Ack, now: Time) {
-        let Some(voter) = self.voter_index(from) else { return };
+    /// A vote answered; `from` is where it is. What counts it is what its node counts.
+    fn acked(&mut self, from: NodeId, vote: NodeId, ack: &Ack, now: Time) {
+        let Some(voter) = self.voter_index(vote) else { return };
         if !self.counts_vote(from, ack.electorate) {
             return;
         }
@@ -198,9 +210,11 @@ impl Node {
     }
 
     fn learn_definition(&mut self, from: NodeId, definition: &Definition, now: Time) {
-        let Some(voter) = &mut self.voter else { return };
+        if !self.votes.is_voter() {
+            return;
+        }
         let (first, total) = (definition.first as usize, definition.total as usize);
-        if voter.knows(definition.group)
+        if self.votes.knows(definition.group)
             || definition.total > LEARNED_ASSIGNMENTS
             || first + definition.assignments.len() > total
             || definition.assignments.is_empty()
@@ -221,7 +235,7 @@ impl Node {
             let members: Vec<_> = lesson.parts.values().copied().collect();
             self.learning.remove(&(from, definition.group));
             if GroupId::of(&members) == definition.group {
-                voter.learn(from, definition.group, members, now);
+                self.votes.learn(from, definition.group, &members, now);
             }
         }
     }
@@ -243,7 +257,7 @@ impl Node {
         if changed {
             self.renew_list(now);
         }
-        let goodbye = self.leaving && self.goodbyes < GOODBYES && self.is_clear();
+        let goodbye = self.leaving && self.goodbyes < GOODBYES && self.is_clear() && self.votes_settled(now);
         let at_their_pace = if due { self.due_peers(now) } else { Vec::new() };
         let at_once = changed || ask_now || goodbye;
         let mut peers: Vec<NodeId> = if at_once { self.members.iter().map(|member| member.node).collect() } else { at_their_pace };
@@ -289,9 +303,7 @@ impl Node {
             .collect();
         list.sort_unstable_by_key(|entry| entry.group);
         self.list = list;
-        if let Some(voter) = &mut self.voter {
-            voter.release_unclaimed(self.me, self.boot, &self.list);
-        }
+        self.votes.release_unclaimed(self.me, self.boot, self.version, &self.list);
     }
 
     /// The version that the list will have once the changes of this turn are published.
@@ -320,8 +332,12 @@ impl Node {
             fingerprint: self.config.fingerprint,
             wishes: Some(self.wishes.digest()),
             electorate: Some(self.electorate.id()),
+            ballot: Some(self.ballot()),
         };
         self.send(to, Message::Heartbeat(heartbeat));
+        if let Some(want) = self.want_vote(to) {
+            self.send(to, want);
+        }
     }
 
     fn send_list(&mut self, to: NodeId) {
@@ -337,12 +353,16 @@ impl Node {
         }
     }
 
-    /// Our own vote, by the same rules.
+    /// The votes here, by the same rules.
     fn answer_ourselves(&mut self, now: Time) {
-        let Some(voter) = &mut self.voter else { return };
         if self.list.iter().any(|entry| matches!(entry.stance, Stance::Claims { .. })) {
-            for ack in voter.answer(self.me, self.boot, self.tag, self.version, &self.list, now) {
-                self.acked(self.me, &ack, now);
+            let (me, boot, tag, version, list) = (self.me, self.boot, self.tag, self.version, &self.list);
+            let answer = |(_, vote, voter): (_, NodeId, &mut voter::Voter)| (vote, voter.answer(me, boot, tag, version, list, now));
+            let answers: Vec<(NodeId, Vec<Ack>)> = self.votes.serving().map(answer).collect();
+            for (vote, acks) in answers {
+                for ack in acks {
+                    self.acked(me, vote, &ack, now);
+                }
             }
         }
     }

@@ -8,6 +8,7 @@ mod operator;
 mod ownership;
 mod pace;
 mod relay;
+mod votes;
 
 pub use alone::Standing;
 
@@ -22,11 +23,12 @@ use super::{
     memory::{Memory, Stale},
     tenure::{Tenure, drift_margin},
     view::{GroupView, View, WishView},
-    voter::Voter,
+    votes::Votes,
     wishes::WishMap,
 };
 use crate::model::{
-    Action, BootId, Config, Decision, Electorate, Entry, Event, GroupId, NodeId, NodeState, Order, Output, Pace, Tag, Time, Version, Wake,
+    Action, AssignmentId, BootId, Config, Decision, Electorate, Entry, Event, GroupId, NodeId, NodeState, Order, Output, Pace, Tag, Time,
+    Version, VoteNote, Wake,
 };
 pub use operator::Draft;
 
@@ -37,6 +39,8 @@ pub struct Start {
     pub longest_lease: Duration,
     /// What it last counted as voters: see [`Output::Remember`]; none when unknown.
     pub electorate: Option<Electorate>,
+    /// What was last kept by [`Output::KeepVotes`]; `None` when nothing ever was, or it is lost.
+    pub votes: Option<Vec<VoteNote>>,
 }
 
 /// One node's part in the cluster. Hashed, it is all that its future depends on besides the configuration.
@@ -47,7 +51,7 @@ pub struct Node {
     boot: BootId,
     voters: Vec<NodeId>,
     members: Vec<Member>,
-    voter: Option<Voter>,
+    votes: Votes,
     tenures: Vec<Tenure>,
     own: Pace,
     /// All nodes have the same pace.
@@ -94,13 +98,12 @@ impl Node {
         let cap = longest_lease(&config);
         let forgotten = cap.max(start.longest_lease);
         let silent_until = now + forgotten + drift_margin(forgotten);
-        let voter = voters.contains(&me).then(|| {
-            let mut voter = Voter::new(cap, silent_until);
-            for group in &config.groups {
-                voter.define(group.id, group.assignments.iter().map(crate::model::Assignment::id).collect());
-            }
-            voter
-        });
+        let lends = !alone::pair_rules(&config, voters.len());
+        let mut votes = Votes::new(&voters, me, lends, cap, forgotten, start.votes.as_deref(), silent_until);
+        for group in &config.groups {
+            let members: Vec<AssignmentId> = group.assignments.iter().map(crate::model::Assignment::id).collect();
+            votes.define(group.id, &members);
+        }
         let tenures = config
             .groups
             .iter()
@@ -110,7 +113,7 @@ impl Node {
             })
             .collect();
         let electorate = electorate::Own::after(start.electorate, &voters);
-        let relays = relay::Relays::new(voter.is_some(), voters.len(), config.nodes.len());
+        let relays = relay::Relays::new(votes.is_voter(), voters.len(), config.nodes.len());
         let mut node = Self {
             members: match config.node(me) {
                 Some(own) => {
@@ -123,7 +126,7 @@ impl Node {
             me,
             boot,
             voters,
-            voter,
+            votes,
             tenures,
             learning: BTreeMap::new(),
             relays,
@@ -167,9 +170,7 @@ impl Node {
         }
         let mut node = Self::new(config, me, memory.boot, start, now);
         node.silent_until = memory.silent_until;
-        if let (Some(voter), Some(promises)) = (&mut node.voter, memory.promises) {
-            voter.recall(promises, memory.silent_until);
-        }
+        node.votes.recall(memory.votes, now);
         node.tag = memory.tag;
         node.begin_roster_anew();
         // The list is published anew: what was only asked for is given back.
@@ -206,7 +207,7 @@ impl Node {
             silent_until: self.silent_until,
             wishes: self.wishes.clone(),
             standing: self.alone.standing(),
-            promises: self.voter.as_ref().map(|voter| voter.promises(|group| self.config.group(group).is_some())),
+            votes: self.votes.memory(|group| self.config.group(group).is_some()),
             tenures: self.tenures.clone(),
             electorates: self
                 .members
@@ -229,6 +230,7 @@ impl Node {
             Event::Order(order) => self.order(order, now),
             Event::Wished(records) => self.wished(&records, now),
             Event::Alone { checks, clear } => self.alone_answer(checks, clear, now),
+            Event::VotesKept { serial } => self.votes_kept(serial),
         }
         self.look_at_wishes(now);
         self.watch_members(now);
@@ -238,6 +240,7 @@ impl Node {
         let greeted = self.publish(now);
         self.relay(&greeted, now);
         self.take_up(now);
+        self.tend_votes(now);
         std::mem::take(&mut self.out)
     }
 
@@ -272,8 +275,9 @@ impl Node {
         View {
             quorate: self.quorate(now),
             voters_seen: self.voters_seen(now),
+            votes: self.votes.granting(now),
             voters: self.voters.len(),
-            silent: self.voter.is_some() && now < self.silent_until,
+            silent: now < self.silent_until(),
             eligible: self.eligible(),
             standby: self.standby,
             hands_off: self.hands_off,
@@ -334,12 +338,15 @@ impl Node {
         !self.standby && !self.leaving && self.config.node(self.me).is_some_and(|node| node.active)
     }
 
-    /// Voters in two-way touch, this node included.
+    /// Votes of nodes in two-way touch, this node included.
     fn voters_seen(&self, now: Time) -> usize {
-        self.voters
-            .iter()
-            .filter(|voter| **voter == self.me || self.member(**voter).is_some_and(|member| self.is_in_touch(member, now)))
-            .count()
+        (0..self.voters.len()).filter(|vote| self.sees_vote(*vote, now)).count()
+    }
+
+    /// The vote is here, or at a node in touch.
+    fn sees_vote(&self, vote: usize, now: Time) -> bool {
+        let vote = self.voters[vote];
+        self.votes.serves(vote) || self.members.iter().any(|member| member.has_vote(vote) && self.is_in_touch(member, now))
     }
 
     /// Two-way, and its vote counts.
@@ -362,22 +369,24 @@ impl Node {
     }
 
     fn quorate(&self, now: Time) -> bool {
-        let in_touch = |voter: usize| {
-            let voter = self.voters[voter];
-            voter == self.me || self.member(voter).is_some_and(|member| self.is_in_touch(member, now))
-        };
+        let in_touch = |vote: usize| self.sees_vote(vote, now);
         self.voters_seen(now) >= self.needed_to_take() && (self.alone.needed_to_take().is_some() || self.sufficient(in_touch))
     }
 
     fn state(&self, now: Time) -> NodeState {
         // In its silence a node does not ask: peers must not wait for it, nor send a group home to it.
         let quorate = self.quorate(now) && self.silent_until() <= now;
-        NodeState { eligible: self.eligible(), left: self.leaving && self.is_clear(), quorate, standby: self.standby }
+        NodeState {
+            eligible: self.eligible(),
+            left: self.leaving && self.is_clear() && self.votes_settled(now),
+            quorate,
+            standby: self.standby,
+        }
     }
 
     /// The end of start-up silence; a node that grants nothing has none.
     fn silent_until(&self) -> Time {
-        if self.voter.is_some() { self.silent_until } else { Time::ZERO }
+        self.votes.silent_until()
     }
 
     /// Nothing is up, on its way or claimed.

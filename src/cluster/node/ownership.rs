@@ -195,7 +195,7 @@ impl Node {
         }
     }
 
-    fn look_again(&mut self, at: Time, why: Wake, now: Time) {
+    pub(super) fn look_again(&mut self, at: Time, why: Wake, now: Time) {
         if at > now && at < self.review.0 {
             self.review = (at, why);
         }
@@ -258,7 +258,7 @@ impl Node {
             rank: tenure.standing,
             preferred: tenure.preferred == Some(self.me),
             claimed_by: self.claimed_by(tenure.group, now),
-            granted_to: self.voter.as_ref().and_then(|voter| voter.obstacle(self.me, self.boot, tenure.group, now)),
+            granted_to: self.votes.obstacle(self.me, self.boot, tenure.group, now),
             retry_at: tenure.retry_at,
             handed_by: tenure.handed_by.map(|(by, _)| by),
             better: self.better(tenure, now),

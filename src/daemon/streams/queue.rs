@@ -83,7 +83,7 @@ mod tests {
 
     fn beat(tag: u64) -> Heartbeat {
         let (version, state, fingerprint) = (Version(0), NodeState::default(), Fingerprint(0));
-        Heartbeat { tag: Tag(tag), version, entries: 0, state, hears_you: true, fingerprint, wishes: None, electorate: None }
+        Heartbeat { tag: Tag(tag), version, entries: 0, state, hears_you: true, fingerprint, wishes: None, electorate: None, ballot: None }
     }
 
     fn heartbeat(tag: u64) -> Turn {

@@ -222,6 +222,7 @@ impl Play {
             fingerprint: if is(7) { self.config.fingerprint } else { Fingerprint(input.number(1)) },
             wishes: is(4).then(|| WishDigest(input.number(0))),
             electorate: is(4).then(|| ElectorateId(input.number(1))),
+            ballot: None,
         })
     }
 
@@ -357,7 +358,8 @@ impl Play {
                 Output::Act(Action::Announce { .. } | Action::CheckAlone { .. } | Action::HandsOff(_))
                 | Output::Decided(_)
                 | Output::Keep(_)
-                | Output::Remember(_) => {}
+                | Output::Remember(_)
+                | Output::KeepVotes(_) => {}
                 Output::Left => self.left = true,
             }
         }
@@ -483,6 +485,7 @@ impl Honest {
             fingerprint: play.config.fingerprint,
             wishes: None,
             electorate: Some(settled(&play.config)),
+            ballot: None,
         };
         if length > 0 {
             let claims = Claims { version, first: 0, total: length, entries };

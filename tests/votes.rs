@@ -1,0 +1,577 @@
+//! Lent votes by example: nodes that leave one by one, come back, crash or cannot hear each other, and what becomes of their
+//! votes. Chance is the simulator's business.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use drcm::{
+    cluster::{Node, Start},
+    config::parse_cfg,
+    model::{
+        Action, BootId, Config, Decision, Electorate, Event, GroupId, Message, NodeId, Order, Outcome, Output, Time, VoteNews, VoteNote,
+    },
+};
+
+const MS: Duration = Duration::from_millis(1);
+const TRIP: Duration = Duration::from_micros(200);
+/// A disk takes this long.
+const DISK: Duration = Duration::from_millis(2);
+
+/// Nodes a, b, c ... of which a is home of one address that all others back up, in order.
+fn config(nodes: usize, server: &str) -> Arc<Config> {
+    let mut text =
+        format!("[CM_SERVER]\nkeep_alive_interval = 100\ndead_node_count = 15\n{server}\n[CM_IPADDRS]\nvip, 10.0.0.100, 24, eth0, \n");
+    for (number, name) in ('a'..).take(nodes).enumerate() {
+        let list = if number == 0 { "node_floating_ip_addrs = vip" } else { "node_backup_floating_ip_addrs = a:vip" };
+        text += &format!("[CM_NODE]\nnodename = {name}\nhostname = {name}\nkeep_alive_ip = 10.0.0.{}\n{list}\n", number + 1);
+    }
+    parse_cfg("test.cfg", &text).unwrap_or_else(|report| panic!("{report}")).config
+}
+
+fn id(name: &str) -> NodeId {
+    NodeId::of(name)
+}
+
+/// What becomes of a message.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Arrives,
+    Lost,
+    Twice,
+    Late,
+}
+
+enum Flying {
+    Message {
+        from: NodeId,
+        to: NodeId,
+        boot: BootId,
+        message: Message,
+    },
+    /// Notes have reached the disk.
+    Noted {
+        node: NodeId,
+        boot: BootId,
+        serial: u64,
+        votes: Vec<VoteNote>,
+    },
+}
+
+struct World {
+    now: Time,
+    config: Arc<Config>,
+    nodes: BTreeMap<NodeId, Node>,
+    boots: BTreeMap<NodeId, BootId>,
+    disks: BTreeMap<NodeId, Vec<VoteNote>>,
+    electorates: BTreeMap<NodeId, Electorate>,
+    /// Nodes whose disk hangs.
+    hung: BTreeSet<NodeId>,
+    agenda: BTreeMap<(Time, u64), Flying>,
+    numbers: u64,
+    cut: BTreeSet<(NodeId, NodeId)>,
+    fate: fn(&Message, u64) -> Fate,
+    sent: u64,
+    running: BTreeMap<NodeId, BTreeSet<GroupId>>,
+    moves: Vec<(Time, NodeId, &'static str)>,
+    left: BTreeMap<NodeId, Time>,
+    news: Vec<(Time, NodeId, NodeId, VoteNews)>,
+}
+
+impl World {
+    fn new(config: Arc<Config>) -> Self {
+        let mut world = Self {
+            now: Time::ZERO + Duration::from_secs(1000),
+            nodes: BTreeMap::new(),
+            boots: BTreeMap::new(),
+            disks: BTreeMap::new(),
+            electorates: BTreeMap::new(),
+            hung: BTreeSet::new(),
+            agenda: BTreeMap::new(),
+            numbers: 0,
+            cut: BTreeSet::new(),
+            fate: |_, _| Fate::Arrives,
+            sent: 0,
+            running: BTreeMap::new(),
+            moves: Vec::new(),
+            left: BTreeMap::new(),
+            news: Vec::new(),
+            config: config.clone(),
+        };
+        for node in &config.nodes {
+            world.boot(node.id);
+        }
+        world
+    }
+
+    fn started(nodes: usize, server: &str) -> Self {
+        let mut world = Self::new(config(nodes, server));
+        world.run(MS * 5000);
+        assert_eq!(world.owners(), ["a"]);
+        world
+    }
+
+    fn boot(&mut self, node: NodeId) {
+        self.numbers += 1;
+        let boot = BootId(node.0 ^ self.numbers << 33);
+        self.boots.insert(node, boot);
+        self.left.remove(&node);
+        let start = Start { votes: self.disks.get(&node).cloned(), electorate: self.electorates.get(&node).cloned(), ..Start::default() };
+        self.nodes.insert(node, Node::new(self.config.clone(), node, boot, start, self.now));
+        self.feed(node, Event::Timer);
+    }
+
+    fn loses_disk(&mut self, name: &str) {
+        self.disks.remove(&id(name));
+        self.electorates.remove(&id(name));
+    }
+
+    fn start(&mut self, names: &[&str]) {
+        names.iter().for_each(|name| self.boot(id(name)));
+    }
+
+    fn crash(&mut self, name: &str) {
+        self.nodes.remove(&id(name));
+        self.running.remove(&id(name));
+    }
+
+    fn leave(&mut self, name: &str) {
+        self.feed(id(name), Event::Order(Order::Leave));
+    }
+
+    fn isolate(&mut self, names: &[&str]) {
+        let all: Vec<NodeId> = self.config.nodes.iter().map(|node| node.id).collect();
+        let inside: Vec<NodeId> = names.iter().map(|name| id(name)).collect();
+        for one in &all {
+            for other in all.iter().filter(|other| inside.contains(one) != inside.contains(other)) {
+                self.cut.insert((*one, *other));
+            }
+        }
+    }
+
+    fn put(&mut self, at: Time, what: Flying) {
+        self.numbers += 1;
+        self.agenda.insert((at, self.numbers), what);
+    }
+
+    fn feed(&mut self, node: NodeId, event: Event) {
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            let Some(core) = self.nodes.get_mut(&node) else { return };
+            let boot = self.boots[&node];
+            for output in core.handle(event, self.now) {
+                match output {
+                    Output::Send { to, message } => {
+                        self.sent += 1;
+                        let fate = (self.fate)(&message, self.sent);
+                        let flying = |message| Flying::Message { from: node, to, boot, message };
+                        match fate {
+                            Fate::Arrives => self.put(self.now + TRIP, flying(message)),
+                            Fate::Lost => {}
+                            Fate::Twice => {
+                                self.put(self.now + TRIP, flying(message.clone()));
+                                self.put(self.now + MS * 700, flying(message));
+                            }
+                            Fate::Late => self.put(self.now + MS * 35, flying(message)),
+                        }
+                    }
+                    Output::KeepVotes(notes) => {
+                        if !self.hung.contains(&node) {
+                            self.put(self.now + DISK, Flying::Noted { node, boot, serial: notes.serial, votes: notes.votes });
+                        }
+                    }
+                    Output::Act(Action::Start { group, generation, .. }) => {
+                        self.moves.push((self.now, node, "start"));
+                        self.running.entry(node).or_default().insert(group);
+                        events.push_back(Event::Done { group, generation, outcome: Outcome::Started });
+                    }
+                    Output::Act(Action::Stop { group, generation, .. }) => {
+                        if self.running.entry(node).or_default().remove(&group) {
+                            self.moves.push((self.now, node, "stop"));
+                        }
+                        events.push_back(Event::Done { group, generation, outcome: Outcome::Stopped });
+                    }
+                    Output::Act(Action::CheckAlone { checks }) => events.push_back(Event::Alone { checks, clear: false }),
+                    Output::Act(Action::Extend { .. } | Action::Announce { .. } | Action::HandsOff(_)) => {}
+                    Output::Decided(Decision::Vote { vote, news }) => self.news.push((self.now, node, vote, news)),
+                    Output::Remember(electorate) => drop(self.electorates.insert(node, electorate)),
+                    Output::Decided(_) | Output::Keep(_) => {}
+                    Output::Left => drop(self.left.insert(node, self.now)),
+                }
+            }
+        }
+        if self.left.contains_key(&node) {
+            self.nodes.remove(&node);
+        }
+    }
+
+    fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        let mut spins = 0;
+        let mut last = self.now;
+        loop {
+            let timer = self.nodes.iter().map(|(node, core)| (core.deadline().0, *node)).min();
+            let arrival = self.agenda.first_key_value().map(|((at, _), _)| *at);
+            let next = timer.map(|(at, _)| at).into_iter().chain(arrival).min().unwrap_or(end);
+            if next > end || (timer.is_none() && arrival.is_none()) {
+                self.now = end;
+                return;
+            }
+            self.now = self.now.max(next);
+            spins = if self.now == last { spins + 1 } else { 0 };
+            last = self.now;
+            assert!(
+                spins < 1000,
+                "nothing lets time pass: {:?}",
+                self.nodes.iter().map(|(node, core)| (self.config.name(*node), core.deadline())).collect::<Vec<_>>()
+            );
+            if arrival.is_some_and(|at| at <= self.now) {
+                match self.agenda.pop_first().expect("it was there").1 {
+                    Flying::Message { from, to, boot, message } => {
+                        // The seal lets nothing of a life that is over through to one that began since.
+                        if !self.cut.contains(&(from, to)) {
+                            self.feed(to, Event::Received { from, boot, message });
+                        }
+                    }
+                    Flying::Noted { node, boot, serial, votes } => {
+                        if self.nodes.contains_key(&node) && self.boots[&node] == boot {
+                            self.disks.insert(node, votes);
+                            self.feed(node, Event::VotesKept { serial });
+                        }
+                    }
+                }
+            } else if let Some((_, node)) = timer {
+                self.feed(node, Event::Timer);
+            }
+            assert!(self.owners().len() <= 1, "two owners: {:?}", self.owners());
+            self.every_vote_is_in_one_place();
+        }
+    }
+
+    fn every_vote_is_in_one_place(&self) {
+        for vote in self.config.voters() {
+            let at: Vec<String> = self
+                .nodes
+                .iter()
+                .filter(|(_, core)| core.view(self.now).votes.contains(&vote))
+                .map(|(node, _)| self.config.name(*node))
+                .collect();
+            assert!(at.len() <= 1, "the vote of {} is at {at:?}", self.config.name(vote));
+        }
+    }
+
+    fn owners(&self) -> Vec<String> {
+        self.running.iter().filter(|(_, groups)| !groups.is_empty()).map(|(node, _)| self.config.name(*node)).collect()
+    }
+
+    /// The votes at a node, in the order of the file.
+    fn votes(&self, name: &str) -> String {
+        let held = self.nodes[&id(name)].view(self.now).votes;
+        self.config.voters().filter(|vote| held.contains(vote)).map(|vote| self.config.name(vote)).collect()
+    }
+
+    fn seen(&self, name: &str) -> usize {
+        self.nodes[&id(name)].view(self.now).voters_seen
+    }
+
+    /// How long nobody owned the address since then.
+    fn downtime(&self, since: Time) -> Duration {
+        let mut down = None;
+        let mut total = Duration::ZERO;
+        for (at, _, what) in self.moves.iter().filter(|(at, ..)| *at > since) {
+            match (*what, down) {
+                ("stop", None) => down = Some(*at),
+                ("start", Some(stopped)) => {
+                    total += at.since(stopped);
+                    down = None;
+                }
+                _ => {}
+            }
+        }
+        total + down.map_or(Duration::ZERO, |stopped| self.now.since(stopped))
+    }
+
+    fn moves_since(&self, since: Time) -> usize {
+        self.moves.iter().filter(|(at, ..)| *at > since).count()
+    }
+}
+
+/// All but the last leave, `gap` apart; the last has everything.
+fn shut_down_one_by_one(nodes: usize, server: &str, gap: Duration) -> World {
+    let mut world = World::started(nodes, server);
+    let begun = world.now;
+    let names: Vec<String> = ('a'..).take(nodes).map(String::from).collect();
+    for name in &names[..nodes - 1] {
+        world.leave(name);
+        world.run(gap);
+    }
+    world.run(MS * 300);
+    let last = &names[nodes - 1];
+    assert_eq!(world.votes(last), names.concat());
+    assert_eq!(world.seen(last), nodes);
+    assert_eq!(world.owners(), [last.as_str()]);
+    assert!(world.downtime(begun) <= TRIP * 4 * (nodes as u32 - 1) + MS * 20, "down for {:?}", world.downtime(begun));
+    let before = world.now;
+    world.run(MS * 60_000);
+    assert_eq!(world.moves_since(before), 0, "and it stays there");
+    world
+}
+
+#[test]
+fn a_cluster_that_is_shut_down_one_by_one_runs_to_the_last() {
+    for nodes in [3, 4, 5, 7] {
+        for gap in [MS * 10_000, MS * 1600, MS * 40] {
+            shut_down_one_by_one(nodes, "", gap);
+        }
+    }
+    shut_down_one_by_one(2, "quorum = majority", MS * 100);
+}
+
+#[test]
+fn nodes_told_to_leave_within_milliseconds_leave_their_votes_to_the_one_that_stays() {
+    for gap in [Duration::ZERO, MS, MS * 3, MS * 7] {
+        let mut world = World::started(4, "");
+        for name in ["a", "b", "c"] {
+            world.leave(name);
+            world.run(gap);
+        }
+        let told = world.now;
+        world.run(MS * 3000);
+        assert!(world.left.values().all(|at| at.since(told) < MS * 100), "{:?} after {told:?}", world.left);
+        assert_eq!(world.votes("d"), "abcd", "with {gap:?} between");
+        assert_eq!(world.owners(), ["d"]);
+    }
+}
+
+#[test]
+fn when_all_leave_at_once_none_is_held_up_and_all_start_again() {
+    let mut world = World::started(4, "");
+    for name in ["a", "b", "c", "d"] {
+        world.leave(name);
+    }
+    world.run(MS * 100);
+    assert_eq!(world.left.len(), 4);
+    world.start(&["a", "b", "c", "d"]);
+    world.run(MS * 5000);
+    assert_eq!(world.owners(), ["a"]);
+    for name in ["a", "b", "c", "d"] {
+        assert_eq!(world.votes(name), name);
+    }
+}
+
+#[test]
+fn votes_go_home_one_by_one_and_at_once_and_nothing_stops() {
+    for gap in [MS * 5000, MS * 30, Duration::ZERO] {
+        let mut world = shut_down_one_by_one(4, "failback = manual", MS * 500);
+        let before = world.now;
+        for name in ["a", "b", "c"] {
+            world.boot(id(name));
+            world.run(gap);
+        }
+        world.run(MS * 500);
+        for name in ["a", "b", "c", "d"] {
+            assert_eq!(world.votes(name), name);
+            assert_eq!(world.seen(name), 4);
+        }
+        assert_eq!(world.moves_since(before), 0);
+        assert_eq!(world.owners(), ["d"]);
+        // And again, the other way round.
+        for name in ["d", "c", "b"] {
+            world.leave(name);
+            world.run(MS * 100);
+        }
+        assert_eq!(world.votes("a"), "abcd");
+        assert_eq!(world.owners(), ["a"]);
+    }
+}
+
+#[test]
+fn a_node_that_returns_without_its_vote_needs_no_silence_to_run_what_is_its_own() {
+    let mut world = shut_down_one_by_one(3, "failback_delay = 0", MS * 500);
+    world.start(&["a"]);
+    world.run(MS * 400);
+    assert_eq!(world.owners(), ["a"], "the vote came home with all it had promised");
+}
+
+#[test]
+fn a_vote_that_is_lent_does_not_count_at_home() {
+    let mut world = shut_down_one_by_one(4, "", MS * 500);
+    // a and b return, but cannot reach c's vote and d, who carries all: without their votes they are nothing.
+    world.isolate(&["a", "b", "c"]);
+    world.start(&["a", "b", "c"]);
+    world.run(MS * 60_000);
+    assert_eq!(world.owners(), ["d"]);
+    assert_eq!((world.votes("a"), world.seen("a")), (String::new(), 0));
+    assert!(world.news.iter().any(|(_, node, _, news)| *node == id("a") && matches!(news, VoteNews::Missed { with: Some(_) })));
+    world.cut.clear();
+    world.run(MS * 1000);
+    assert_eq!((world.votes("a"), world.votes("d")), ("a".to_owned(), "d".to_owned()));
+}
+
+#[test]
+fn halves_of_a_cluster_after_a_loan_do_not_both_own() {
+    let mut world = World::started(4, "failback = manual");
+    world.leave("a");
+    world.run(MS * 100);
+    assert_eq!(world.votes("b"), "ab");
+    // b has two votes: with c it is a majority, and c and d are none.
+    world.isolate(&["b", "c"]);
+    world.run(MS * 20_000);
+    assert_eq!(world.owners(), ["b"]);
+    // a comes back among c and d.
+    world.cut.clear();
+    world.isolate(&["b"]);
+    world.start(&["a"]);
+    world.run(MS * 20_000);
+    assert_eq!(world.owners(), Vec::<String>::new(), "two votes here and two there");
+    world.cut.clear();
+    world.run(MS * 5000);
+    assert_eq!(world.owners().len(), 1);
+    assert_eq!(world.votes("a"), "a");
+}
+
+#[test]
+fn loans_survive_loss_repetition_and_disorder() {
+    let fates: [fn(&Message, u64) -> Fate; 4] = [
+        |message, number| if matches!(message, Message::PassVote(_)) && number % 3 > 0 { Fate::Lost } else { Fate::Arrives },
+        |message, number| if matches!(message, Message::VoteTaken(_)) && number % 3 > 0 { Fate::Lost } else { Fate::Arrives },
+        |message, _| if matches!(message, Message::PassVote(_) | Message::VoteTaken(_)) { Fate::Twice } else { Fate::Arrives },
+        |message, number| if matches!(message, Message::PassVote(_)) && number % 2 > 0 { Fate::Late } else { Fate::Arrives },
+    ];
+    for fate in fates {
+        let mut world = World::started(4, "failback = manual");
+        world.fate = fate;
+        for round in 0..3 {
+            for name in ["a", "b", "c"] {
+                world.leave(name);
+                world.run(MS * 1600);
+            }
+            assert_eq!(world.votes("d"), "abcd", "round {round}");
+            assert_eq!(world.owners(), ["d"]);
+            world.start(&["a", "b", "c"]);
+            world.run(MS * 3000);
+            for name in ["a", "b", "c", "d"] {
+                assert_eq!(world.votes(name), name);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_borrower_that_crashes_before_it_has_accepted_costs_no_vote_for_ever() {
+    let mut world = World::started(4, "");
+    world.leave("d");
+    world.run(TRIP);
+    // d's next voter is a.
+    world.crash("a");
+    world.run(MS * 5000);
+    assert!(world.left.contains_key(&id("d")), "it does not wait for ever");
+    assert_eq!(world.owners(), Vec::<String>::new(), "b and c are two of four");
+    world.start(&["a", "d"]);
+    world.run(MS * 8000);
+    assert_eq!(world.owners().len(), 1);
+    for name in ["a", "b", "c", "d"] {
+        assert_eq!(world.votes(name), name);
+    }
+}
+
+#[test]
+fn a_borrower_that_crashes_after_it_has_accepted_has_it_still() {
+    let mut world = World::started(5, "failback = manual");
+    world.leave("b");
+    world.run(MS * 100);
+    assert_eq!(world.votes("c"), "bc");
+    world.crash("c");
+    world.run(MS * 200);
+    world.start(&["c"]);
+    world.run(MS * 500);
+    assert_eq!((world.votes("c"), world.seen("c")), (String::new(), 5), "silent, but there");
+    world.run(MS * 3000);
+    assert_eq!(world.votes("c"), "bc");
+    // With its notes it counts: a, and c with two.
+    world.isolate(&["a", "c"]);
+    world.run(MS * 5000);
+    assert_eq!(world.owners(), ["a"]);
+}
+
+#[test]
+fn a_vote_that_nobody_has_is_made_anew_only_when_all_say_so() {
+    let mut world = World::started(4, "failback = manual");
+    world.leave("a");
+    world.run(MS * 100);
+    assert_eq!(world.votes("b"), "ab");
+    // b loses its disk.
+    world.crash("b");
+    world.loses_disk("b");
+    world.start(&["a"]);
+    world.run(MS * 30_000);
+    assert_eq!(world.votes("a"), "", "b might come back with it");
+    world.start(&["b"]);
+    world.run(MS * 6000);
+    assert_eq!(world.votes("a"), "a");
+    assert!(world.news.iter().any(|(.., news)| *news == VoteNews::MadeAnew));
+    // The promise of the others binds the lost one only: the new one can be lent.
+    world.leave("a");
+    world.run(MS * 100);
+    assert_eq!(world.votes("b"), "ab");
+    world.start(&["a"]);
+    world.run(MS * 1000);
+    assert_eq!(world.votes("a"), "a");
+}
+
+#[test]
+fn a_home_that_lost_its_notes_learns_that_its_vote_is_lent() {
+    let mut world = shut_down_one_by_one(3, "", MS * 500);
+    world.loses_disk("a");
+    world.start(&["a"]);
+    world.run(MS * 4000);
+    assert_eq!((world.votes("a"), world.votes("c")), ("a".to_owned(), "bc".to_owned()));
+    // And lends it again, under a number that counts as new.
+    world.leave("a");
+    world.run(MS * 100);
+    assert_eq!(world.votes("c"), "abc");
+    // The same while the one that has it is down.
+    world.crash("c");
+    world.loses_disk("a");
+    world.start(&["a"]);
+    world.run(MS * 5000);
+    world.start(&["c"]);
+    world.run(MS * 6000);
+    assert_eq!((world.votes("a"), world.votes("c")), ("a".to_owned(), "bc".to_owned()));
+}
+
+#[test]
+fn a_hung_disk_does_not_hold_up_a_leave() {
+    let mut world = World::started(4, "");
+    world.hung.insert(id("a"));
+    let told = world.now;
+    world.leave("a");
+    world.run(MS * 10_000);
+    assert!(world.left[&id("a")].since(told) <= MS * 1520);
+    assert_eq!(world.owners(), ["b"], "the group was handed over at once all the same");
+    assert!(world.downtime(told) <= TRIP * 4);
+    // Nor does that of a borrower.
+    let mut world = World::started(4, "");
+    world.hung.insert(id("b"));
+    let told = world.now;
+    world.leave("a");
+    world.run(MS * 10_000);
+    assert!(world.left[&id("a")].since(told) <= MS * 1520);
+    world.hung.clear();
+    world.start(&["a"]);
+    world.run(MS * 10_000);
+    assert_eq!(world.owners().len(), 1);
+}
+
+#[test]
+fn under_the_rules_of_a_pair_nothing_is_lent() {
+    let mut world = World::started(2, "");
+    let told = world.now;
+    world.leave("a");
+    world.run(MS * 5000);
+    assert_eq!(world.votes("b"), "b");
+    assert_eq!(world.owners(), ["b"]);
+    assert!(world.left[&id("a")].since(told) <= MS * 20 && world.disks.is_empty());
+}
