@@ -58,7 +58,6 @@ impl World {
         if disk_lost {
             self.loses_notes(node);
         }
-        self.configured(node);
         let host = &mut self.hosts[node];
         let start = Start { longest_lease: host.disk, electorate: host.voters.clone(), votes: host.votes.notes.clone() };
         let now = host.clock.local(self.now);

@@ -92,8 +92,7 @@ pub struct Disk {
     pub notes: Option<Vec<VoteNote>>,
     /// On their way to it.
     writing: VecDeque<VoteNotes>,
-    /// The vote of the node was lent when the disk was lost, and it has not heard so in its silence; or it is lent to a node that
-    /// its configuration takes out: so long, nothing is sure.
+    /// The vote of the node was lent when the disk was lost, and it has not heard so in its silence: so long, nothing is sure.
     pub amnesia: Instant,
 }
 
@@ -143,15 +142,15 @@ impl World {
         }
     }
 
-    /// A node starts with a configuration: who has its vote may have been taken out.
-    pub fn configured(&mut self, node: usize) {
-        let (id, layout) = (self.hosts[node].id, self.hosts[node].layout);
-        let voters = &self.setup.memberships[layout].voters;
-        let has = |other: &usize| self.hosts[*other].votes.notes.iter().flatten().any(|note| note.vote == id && note.held);
-        let taken_out = (0..self.setup.count()).any(|other| !voters.contains(&other) && has(&other));
-        if taken_out && voters.contains(&node) {
-            self.hosts[node].votes.amnesia = NEVER;
-        }
+    /// A node runs with the vote of another that has a configuration by now in which the first does not vote.
+    pub fn is_taken_out_with_votes(&self) -> bool {
+        self.hosts.iter().enumerate().filter(|(_, host)| host.core.is_some()).any(|(node, host)| {
+            let notes = host.votes.notes.iter().flatten().filter(|note| note.held);
+            notes.filter_map(|note| self.hosts.iter().find(|voter| voter.id == note.vote)).any(|voter| {
+                let (theirs, ours) = (&self.setup.memberships[voter.layout], &self.setup.memberships[host.layout]);
+                theirs != ours && !theirs.voters.contains(&node)
+            })
+        })
     }
 
     /// A node that lost its notes hears that its vote is elsewhere: from then on it must not grant with it.
