@@ -508,8 +508,15 @@ fn a_vote_that_nobody_has_is_made_anew_only_when_all_say_so() {
     world.start(&["a"]);
     world.run(MS * 30_000);
     assert_eq!(world.votes("a"), "", "b might come back with it");
+    // One that cannot note its promise gives none.
+    world.hung.insert(id("d"));
     world.start(&["b"]);
-    world.run(MS * 6000);
+    world.run(MS * 20_000);
+    assert_eq!(world.votes("a"), "", "d has not promised");
+    world.hung.clear();
+    world.crash("d");
+    world.start(&["d"]);
+    world.run(MS * 8000);
     assert_eq!(world.votes("a"), "a");
     assert!(world.news.iter().any(|(.., news)| *news == VoteNews::MadeAnew));
     // The promise of the others binds the lost one only: the new one can be lent.
@@ -519,6 +526,28 @@ fn a_vote_that_nobody_has_is_made_anew_only_when_all_say_so() {
     world.start(&["a"]);
     world.run(MS * 1000);
     assert_eq!(world.votes("a"), "a");
+}
+
+#[test]
+fn a_promise_never_to_take_a_vote_is_kept() {
+    let mut world = World::started(4, "");
+    let says = |world: &mut World, from: &str, message: Message| {
+        let boot = world.boots[&id(from)];
+        world.feed(id("b"), Event::Received { from: id(from), boot, message });
+        world.run(DISK * 2);
+    };
+    let (vote, below) = (id("c"), VoteNumber(1 << 32));
+    for _ in 0..2 {
+        says(&mut world, "c", Message::WantVote(WantVote { vote, below }));
+    }
+    // What was offered before that, and was under way for long.
+    let offer = PassVote { vote, number: VoteNumber(5), silent_us: 0, first: 0, total: 0, grants: Vec::new() };
+    says(&mut world, "d", Message::PassVote(offer.clone()));
+    assert_eq!(world.votes("b"), "b");
+    // Of the next epoch it may be taken: c has gone without it meanwhile.
+    world.crash("c");
+    says(&mut world, "d", Message::PassVote(PassVote { number: below, ..offer }));
+    assert_eq!(world.votes("b"), "bc");
 }
 
 #[test]
@@ -557,7 +586,9 @@ fn a_hung_disk_does_not_hold_up_a_leave() {
     world.hung.insert(id("b"));
     let told = world.now;
     world.leave("a");
-    world.run(MS * 10_000);
+    world.run(MS * 1000);
+    assert_eq!((world.votes("b"), world.seen("b")), ("b".to_owned(), 3), "what is not on disk counts for nothing");
+    world.run(MS * 9000);
     assert!(world.left[&id("a")].since(told) <= MS * 1520);
     world.hung.clear();
     world.start(&["a"]);

@@ -278,8 +278,15 @@ impl Node {
     }
 
     fn lend_votes(&mut self, now: Time) {
-        let by = *self.votes.leave_by.get_or_insert(now + self.lease().min(LONGEST_PASSING));
+        let patience = self.lease().min(LONGEST_PASSING);
+        let by = *self.votes.leave_by.get_or_insert(now + patience);
         self.look_again(by, Wake::Vote, now);
+        // Whoever gets our groups needs these votes at once, not after they have moved.
+        let heirs_by = by.before(patience * 3 / 4);
+        if heirs_by > now && !self.heirs_have_asked() {
+            self.look_again(heirs_by, Wake::Vote, now);
+            return;
+        }
         for at in 0..self.votes.slots().len() {
             let slot = &self.votes.slots()[at];
             if matches!(slot.place, Place::Here(_))
@@ -291,6 +298,14 @@ impl Node {
         if self.goodbyes == 0 && self.votes_settled(now) {
             self.next_heartbeat = now;
         }
+    }
+
+    /// Every node that a group was handed to claims it, and has been answered.
+    fn heirs_have_asked(&self) -> bool {
+        self.tenures.iter().all(|tenure| {
+            let heir = tenure.handing.and_then(|(next, _)| self.member(next));
+            heir.is_none_or(|heir| super::exchange::claims(heir, tenure.group))
+        })
     }
 
     /// Sends a vote that is on its way to a node that is in touch.
