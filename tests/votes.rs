@@ -11,7 +11,8 @@ use drcm::{
     cluster::{Node, Start},
     config::parse_cfg,
     model::{
-        Action, BootId, Config, Decision, Electorate, Event, GroupId, Message, NodeId, Order, Outcome, Output, Time, VoteNews, VoteNote,
+        Action, BootId, Config, Decision, Electorate, Event, GroupId, Message, NodeId, Order, Outcome, Output, PassVote, Time, VoteNews,
+        VoteNote, VoteNumber, WantVote,
     },
 };
 

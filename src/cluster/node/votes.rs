@@ -283,7 +283,7 @@ impl Node {
         self.look_again(by, Wake::Vote, now);
         // Whoever gets our groups needs these votes at once, not after they have moved.
         let heirs_by = by.before(patience * 3 / 4);
-        if heirs_by > now && !self.heirs_have_asked() {
+        if heirs_by > now && !self.heirs_have_asked(now) {
             self.look_again(heirs_by, Wake::Vote, now);
             return;
         }
@@ -300,11 +300,11 @@ impl Node {
         }
     }
 
-    /// Every node that a group was handed to claims it, and has been answered.
-    fn heirs_have_asked(&self) -> bool {
+    /// Every node that a group was handed to claims it, and has been answered, or will not.
+    fn heirs_have_asked(&self, now: Time) -> bool {
         self.tenures.iter().all(|tenure| {
             let heir = tenure.handing.and_then(|(next, _)| self.member(next));
-            heir.is_none_or(|heir| super::exchange::claims(heir, tenure.group))
+            heir.is_none_or(|heir| super::exchange::claims(heir, tenure.group) || !heir.state().eligible || !self.is_alive(heir, now))
         })
     }
 
