@@ -23,9 +23,14 @@ const DISK: Duration = Duration::from_millis(2);
 
 /// Nodes a, b, c ... of which a is home of one address that all others back up, in order.
 fn config(nodes: usize, server: &str) -> Arc<Config> {
+    config_of(&String::from_iter(('a'..).take(nodes)), server)
+}
+
+/// The same, of these nodes.
+fn config_of(names: &str, server: &str) -> Arc<Config> {
     let mut text =
         format!("[CM_SERVER]\nkeep_alive_interval = 100\ndead_node_count = 15\n{server}\n[CM_IPADDRS]\nvip, 10.0.0.100, 24, eth0, \n");
-    for (number, name) in ('a'..).take(nodes).enumerate() {
+    for (number, name) in names.chars().enumerate() {
         let list = if number == 0 { "node_floating_ip_addrs = vip" } else { "node_backup_floating_ip_addrs = a:vip" };
         text += &format!("[CM_NODE]\nnodename = {name}\nhostname = {name}\nkeep_alive_ip = 10.0.0.{}\n{list}\n", number + 1);
     }
@@ -63,7 +68,10 @@ enum Flying {
 
 struct World {
     now: Time,
+    /// Of all nodes.
     config: Arc<Config>,
+    /// Of nodes that have another.
+    configs: BTreeMap<NodeId, Arc<Config>>,
     nodes: BTreeMap<NodeId, Node>,
     boots: BTreeMap<NodeId, BootId>,
     disks: BTreeMap<NodeId, Vec<VoteNote>>,
@@ -85,6 +93,7 @@ impl World {
     fn new(config: Arc<Config>) -> Self {
         let mut world = Self {
             now: Time::ZERO + Duration::from_secs(1000),
+            configs: BTreeMap::new(),
             nodes: BTreeMap::new(),
             boots: BTreeMap::new(),
             disks: BTreeMap::new(),
@@ -114,13 +123,27 @@ impl World {
         world
     }
 
+    /// Those of a cluster that know nothing of the others yet.
+    fn started_with(present: &str, all: usize) -> Self {
+        let mut world = Self::new(config(all, ""));
+        world.nodes.clear();
+        for name in present.chars().map(String::from) {
+            world.configure(&name, present);
+            world.start(&[&name]);
+        }
+        world.run(MS * 5000);
+        assert_eq!(world.owners(), ["a"]);
+        world
+    }
+
     fn boot(&mut self, node: NodeId) {
         self.numbers += 1;
         let boot = BootId(node.0 ^ self.numbers << 33);
         self.boots.insert(node, boot);
         self.left.remove(&node);
         let start = Start { votes: self.disks.get(&node).cloned(), electorate: self.electorates.get(&node).cloned(), ..Start::default() };
-        self.nodes.insert(node, Node::new(self.config.clone(), node, boot, start, self.now));
+        let config = self.configs.get(&node).unwrap_or(&self.config).clone();
+        self.nodes.insert(node, Node::new(config, node, boot, start, self.now));
         self.feed(node, Event::Timer);
     }
 
@@ -131,6 +154,19 @@ impl World {
 
     fn start(&mut self, names: &[&str]) {
         names.iter().for_each(|name| self.boot(id(name)));
+    }
+
+    /// Stops a node cleanly and starts it again, with the configuration of these nodes.
+    fn restart(&mut self, name: &str, nodes: &str) {
+        self.leave(name);
+        self.run(MS * 3000);
+        self.configure(name, nodes);
+        self.start(&[name]);
+        self.run(MS * 10_000);
+    }
+
+    fn configure(&mut self, name: &str, nodes: &str) {
+        self.configs.insert(id(name), config_of(nodes, ""));
     }
 
     fn crash(&mut self, name: &str) {
@@ -606,4 +642,67 @@ fn under_the_rules_of_a_pair_nothing_is_lent() {
     assert_eq!(world.votes("b"), "b");
     assert_eq!(world.owners(), ["b"]);
     assert!(world.left[&id("a")].since(told) <= MS * 20 && world.disks.is_empty());
+}
+
+#[test]
+fn former_voters_are_not_forgotten_while_one_that_was_taken_out_has_the_vote_of_another() {
+    let mut world = World::started_with("abc", 4);
+    world.leave("b");
+    world.run(MS * 2000);
+    assert_eq!(world.votes("c"), "bc");
+    // Cut off, it has two of the three former votes.
+    world.isolate(&["c"]);
+    world.run(MS * 5000);
+    assert_eq!(world.owners(), ["c"]);
+    world.crash("a");
+    for name in ["a", "b", "d"] {
+        world.configure(name, "abd");
+        world.start(&[name]);
+    }
+    world.run(MS * 60_000);
+    assert_eq!(world.owners(), ["c"], "nobody can tell that it has stopped");
+    // It is stopped, and its notes are of no use to anybody any more: an operator says so by removing what the others noted.
+    world.crash("c");
+    world.run(MS * 10_000);
+    assert!(world.owners().is_empty());
+    for name in ["a", "b", "d"] {
+        world.crash(name);
+        world.electorates.remove(&id(name));
+    }
+    world.start(&["a", "b", "d"]);
+    world.run(MS * 20_000);
+    assert_eq!(world.owners(), ["a"]);
+    assert_eq!(["a", "b", "d"].map(|name| world.votes(name)), ["a", "b", "d"]);
+}
+
+#[test]
+fn a_node_that_is_taken_out_and_stopped_last_takes_no_vote_with_it() {
+    for all in [3, 4] {
+        let whole = String::from_iter(('a'..).take(all));
+        let mut world = World::started_with(&whole, all + 1);
+        let (rest, gone) = whole.split_at(all - 1);
+        for name in rest.chars().map(String::from) {
+            world.restart(&name, rest);
+        }
+        world.leave(gone);
+        world.run(MS * 3000);
+        assert_eq!(world.owners(), ["a"]);
+        let at = |world: &World, names: &str| names.chars().map(|name| world.votes(&name.to_string())).collect::<Vec<_>>();
+        let home = |names: &str| names.chars().map(String::from).collect::<Vec<_>>();
+        assert_eq!(at(&world, rest), home(rest), "of {whole}");
+        let lent =
+            world.disks.iter().filter(|(node, notes)| **node != id(gone) && notes.iter().any(|note| !note.held && note.vote == **node));
+        assert_eq!(lent.count(), 0, "of {whole}: {:?}", world.disks);
+        // Another takes its place.
+        let came = char::from(b'a' + u8::try_from(all).expect("few")).to_string();
+        let next = format!("{rest}{came}");
+        world.configure(&came, &next);
+        world.start(&[&came]);
+        for name in rest.chars().map(String::from) {
+            world.restart(&name, &next);
+        }
+        world.run(MS * 10_000);
+        assert_eq!(at(&world, &next), home(&next));
+        assert_eq!(world.owners(), ["a"]);
+    }
 }

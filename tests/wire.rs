@@ -180,7 +180,7 @@ fn any_message() -> impl Strategy<Value = Message> {
 
 fn any_ballot() -> impl Strategy<Value = Ballot> {
     let held = any::<(u64, u64)>().prop_map(|(vote, number)| HeldVote { vote: NodeId(vote), number: VoteNumber(number) });
-    (any::<bool>(), prop::collection::vec(held, 0..=30)).prop_map(|(takes, votes)| Ballot { takes, votes })
+    (any::<(bool, bool)>(), prop::collection::vec(held, 0..=30)).prop_map(|((takes, lent), votes)| Ballot { takes, lent, votes })
 }
 
 fn any_message_about_votes() -> impl Strategy<Value = Message> {

@@ -10,6 +10,8 @@
 //! 2. A lease under new voters must also share a voter with every majority of each former set that it, or a node whose vote
 //!    it counts, remembers. Where the sets differ by one voter that follows from the majority alone; where they differ by
 //!    more it keeps the new voters from acting before so many of the old ones have changed that the others are no majority.
+//!    Of former voters of which each may act alone, by the rules of a pair, it takes all that are voters still; and while any
+//!    former voters rely on their majority, nobody acts alone.
 //! 3. A node that remembers nothing has no weight of its own: among those that grant there must be one that does, until it
 //!    has heard every voter. Newcomers that outnumber the old voters can so never be a cluster of their own.
 //! 4. A former set is forgotten when every node has been heard with the present one. Nobody is left who counts the former

@@ -34,6 +34,8 @@ pub struct View {
     pub uncounted: Vec<NodeId>,
     /// Voters that must be heard once before this node, which remembers no earlier cluster, relies on others like it.
     pub unheard: Vec<NodeId>,
+    /// Former voters, not in touch, that may still count former voters: a lease needs their vote besides a majority.
+    pub awaited: Vec<NodeId>,
     /// The groups this node is a candidate for.
     pub groups: Vec<GroupView>,
 }

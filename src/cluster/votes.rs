@@ -21,6 +21,8 @@ pub struct Votes {
     /// By voter; none at a node that is no voter.
     slots: Vec<Slot>,
     own: usize,
+    /// The note that our own vote was lent, when by the present configuration this node lends none: it is no voter, or one of a pair.
+    pub strayed: Option<VoteNote>,
     /// Votes are lent at all: not under the rules of a pair, where nothing rests on a majority.
     pub lends: bool,
     /// Knows what groups consist of, and grants nothing: what a vote begins as.
@@ -112,6 +114,7 @@ impl Votes {
         let mut votes = Self {
             slots: Vec::new(),
             own: voters.iter().position(|voter| *voter == me).unwrap_or(0),
+            strayed: None,
             lends,
             template: Voter::new(cap, Time::ZERO),
             longest,
@@ -122,9 +125,13 @@ impl Votes {
             remembered: VoteNumber::FIRST,
             leave_by: None,
         };
-        let notes = notes.filter(|_| lends).unwrap_or_default();
+        let noted = notes.unwrap_or_default();
+        if !lends || !voters.contains(&me) {
+            votes.strayed = noted.iter().find(|note| note.vote == me && !note.held).copied();
+        }
+        let notes = noted.iter().filter(|_| lends);
         // What is noted of those that are no voters now must not be believed when they are again.
-        votes.serial = u64::from(notes.iter().any(|note| !voters.contains(&note.vote) || !voters.contains(&me)));
+        votes.serial = u64::from(notes.clone().any(|note| !voters.contains(&note.vote) || !voters.contains(&me)));
         if !voters.contains(&me) {
             return votes;
         }
@@ -132,7 +139,10 @@ impl Votes {
             .iter()
             .map(|vote| {
                 let fresh = VoteNote { vote: *vote, number: VoteNumber::FIRST, accepted: VoteNumber::FIRST, held: *vote == me, with: None };
-                let note = notes.iter().find(|note| note.vote == *vote).copied().unwrap_or(fresh);
+                let noted = notes.clone().find(|note| note.vote == *vote).copied();
+                // One of a pair has its own vote, and knows which number that had when it went.
+                let strayed = votes.strayed.filter(|_| *vote == me).map(|note| VoteNote { held: true, ..note });
+                let note = noted.or(strayed).unwrap_or(fresh);
                 let place = if note.held { Place::Here(votes.voter(silent_until)) } else { Place::Away { with: note.with } };
                 Slot {
                     vote: *vote,
@@ -206,6 +216,16 @@ impl Votes {
     /// This node is a voter.
     pub fn is_voter(&self) -> bool {
         !self.slots.is_empty()
+    }
+
+    /// Our own vote was lent, and is not known to be back.
+    pub fn is_lent(&self) -> bool {
+        self.strayed.is_some() || self.own().is_some_and(|slot| !matches!(slot.place, Place::Here(_)))
+    }
+
+    /// This node takes a vote when it is offered.
+    pub fn takes(&self, vote: NodeId) -> bool {
+        self.lends || self.strayed.is_some_and(|strayed| strayed.vote == vote)
     }
 
     /// All of them.
@@ -343,7 +363,9 @@ impl Votes {
         };
         let own = self.own().map(|slot| slot.vote);
         let fresh = |note: &VoteNote| note.number == VoteNumber::FIRST && note.held == (Some(note.vote) == own);
-        Some(VoteNotes { serial: self.serial, votes: self.slots.iter().map(note).filter(|note| !fresh(note)).collect() })
+        let strayed = |note: &VoteNote| self.strayed.is_some_and(|strayed| strayed.vote == note.vote);
+        let votes = self.slots.iter().map(note).filter(|note| !fresh(note) && !strayed(note)).chain(self.strayed).collect();
+        Some(VoteNotes { serial: self.serial, votes })
     }
 
     /// The note with that serial is on disk.
@@ -422,6 +444,9 @@ impl Votes {
         slot.number = if own { parcel.number.max(below) } else { parcel.number };
         slot.tell = Some((from, parcel.number));
         slot.refused_by.clear();
+        if own {
+            self.strayed = None;
+        }
         self.change(at);
     }
 

@@ -203,6 +203,13 @@ impl Status {
                  been taken out of the file",
                 names(&view.unheard)
             )
+        } else if view.voters_seen > view.voters / 2 && !view.awaited.is_empty() {
+            format!(
+                "no quorum: {} may still count the former voters; start it with the new configuration, or, when it is off for good, \
+                 stop drcm_server on every node, remove {} there, and start again",
+                names(&view.awaited),
+                self.shared.config.server.spool_dir.join("voters").display()
+            )
         } else {
             "no quorum: a majority of voters is not in touch".to_owned()
         }

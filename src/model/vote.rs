@@ -12,6 +12,8 @@ use super::{Ack, BootId, GroupId, NodeId, Version, VoteNumber};
 pub struct Ballot {
     /// It would take another vote: it is a voter, lends by the same rules, and is not leaving.
     pub takes: bool,
+    /// Its own vote was lent, and is not known to be back: it may be with a node that counts former voters.
+    pub lent: bool,
     /// The votes that it answers with.
     pub votes: Vec<HeldVote>,
 }

@@ -372,7 +372,7 @@ impl Fields<'_> {
         if self.0.is_empty() {
             return Ok(None);
         }
-        Ok(Some(Ballot { takes: self.take()?, votes: self.list::<HeldVote>()? }))
+        Ok(Some(Ballot { takes: self.take()?, lent: self.take()?, votes: self.list::<HeldVote>()? }))
     }
 
     fn ack(&mut self) -> Result<Ack, Malformed> {

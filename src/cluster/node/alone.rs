@@ -95,8 +95,8 @@ impl Alone {
 }
 
 impl Node {
-    fn pair_rules(&self) -> bool {
-        pair_rules(&self.config, self.voters.len())
+    fn pair_rules_hold(&self) -> bool {
+        pair_rules(&self.config, self.voters.len()) && !self.others_rely_on_majorities()
     }
 
     fn other_voters(&self) -> impl Iterator<Item = Option<&Member>> {
@@ -121,7 +121,7 @@ impl Node {
 
     fn may_be_alone(&self, now: Time) -> bool {
         let patience = self.voters_time();
-        self.pair_rules()
+        self.pair_rules_hold()
             && self.votes.is_voter()
             && self.voters_within(patience, now) < self.needed_to_take()
             && self.others_are_silent(patience, now)
@@ -139,7 +139,7 @@ impl Node {
 
     fn may_keep(&self, now: Time) -> bool {
         let patience = self.unease();
-        self.pair_rules()
+        self.pair_rules_hold()
             && self.votes.is_voter()
             && self.runs_something()
             && self.voters_within(patience, now) < self.needed_to_keep()
@@ -148,7 +148,7 @@ impl Node {
 
     /// When this node has to look at its standing next.
     pub(super) fn alone_check_at(&self, now: Time) -> Option<Time> {
-        if !self.pair_rules() {
+        if !self.pair_rules_hold() {
             return None;
         }
         let all = self.may_be_alone(now).then_some(self.alone.check_at);

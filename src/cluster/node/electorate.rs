@@ -9,6 +9,7 @@ use super::{
         tenure::Claim,
     },
     Node,
+    alone::pair_rules,
 };
 use crate::model::{Decision, Electorate, ElectorateId, Message, NodeId, Output, Time};
 
@@ -135,7 +136,7 @@ impl Node {
             return;
         }
         let own = &self.electorate.record;
-        let counts_the_same = |member: &Member| member.electorate.as_ref().is_some_and(|(_, record)| record.voters == own.voters);
+        let counts_the_same = |member: &Member| member.electorate.is_some() && self.counts_no_other(member);
         let mut record = Electorate::clone(own);
         if record.new {
             let mut voters = self.members.iter().filter(|member| self.voters.contains(&member.node));
@@ -149,9 +150,9 @@ impl Node {
             record.former.retain(|former| *former != record.voters);
             record.tidy();
         } else if self.members.iter().filter(|member| self.talks_to(member.node)).all(counts_the_same) {
-            // Voters that are no longer nodes were not heard: the others must be so many that those are no majority.
-            let listed = |node: &NodeId| self.config.node(*node).is_some();
-            record.former.retain(|former| former.iter().filter(|node| listed(node)).count() < meets_majorities(former.len()));
+            // Voters that are no longer nodes were not heard, nor were the votes that others lent them: the rest must be so many
+            // that those are no majority.
+            record.former.retain(|former| former.iter().filter(|vote| self.is_among_us(**vote)).count() < meets_majorities(former.len()));
         }
         if record == **own {
             return;
@@ -159,6 +160,31 @@ impl Node {
         self.electorate = Own::of(record.clone());
         self.out.push(Output::Remember(record));
         self.rebound();
+    }
+
+    /// Each of these voters may act without the others, under the rules of a pair.
+    fn may_act_alone(&self, voters: &[NodeId]) -> bool {
+        pair_rules(&self.config, voters.len())
+    }
+
+    /// Somebody may count former voters that rely on their majority: the rules of a pair are not for now.
+    pub(super) fn others_rely_on_majorities(&self) -> bool {
+        self.electorate.record.former.iter().any(|former| !self.may_act_alone(former))
+    }
+
+    /// As far as is known, a peer counts the same voters.
+    pub(super) fn counts_no_other(&self, member: &Member) -> bool {
+        member.electorate.as_ref().is_none_or(|(_, record)| record.voters == self.electorate.record.voters)
+    }
+
+    /// No node but the configured ones can have this vote.
+    fn is_among_us(&self, vote: NodeId) -> bool {
+        let at_home = match self.member(vote) {
+            // What only voters hear is for them to judge.
+            Some(member) => !self.talks_to(vote) || member.ballot().is_none_or(|ballot| !ballot.lent),
+            None => vote == self.me && !self.votes.is_lent(),
+        };
+        at_home || self.votes.serves(vote) || self.members.iter().any(|member| member.has_vote(vote))
     }
 
     /// What a lease needs besides a majority, and whose votes count, has changed.
@@ -184,11 +210,13 @@ impl Node {
             }
         }
         for set in sets {
-            if always_meet(&own.voters, set) {
+            let lone = self.may_act_alone(set);
+            if *set == own.voters || (!lone && always_meet(&own.voters, set)) {
                 continue;
             }
-            let among = self.voters.iter().enumerate().filter(|(_, voter)| set.contains(voter)).map(|(at, _)| at).collect();
-            let bound = Bound { among, needed: meets_majorities(set.len()) };
+            let among: Vec<usize> = self.voters.iter().enumerate().filter(|(_, voter)| set.contains(voter)).map(|(at, _)| at).collect();
+            let needed = if lone { among.len() } else { meets_majorities(set.len()) };
+            let bound = Bound { among, needed };
             if !bounds.contains(&bound) {
                 bounds.push(bound);
             }
@@ -212,8 +240,13 @@ impl Node {
     }
 
     /// Whether these voters, a majority, can be a lease's.
-    pub(super) fn sufficient(&self, voters: impl Fn(usize) -> bool) -> bool {
+    fn sufficient(&self, voters: impl Fn(usize) -> bool) -> bool {
         self.electorate.bounds.iter().all(|bound| bound.among.iter().filter(|voter| voters(**voter)).count() >= bound.needed)
+    }
+
+    /// Whether the voters in touch, if a majority, can give a lease.
+    pub(super) fn suffices(&self, now: Time) -> bool {
+        self.sufficient(|vote| self.sees_vote(vote, now))
     }
 
     /// Until when this node surely has what runs here.
@@ -239,6 +272,18 @@ impl Node {
     /// Living voters that count others.
     pub(super) fn uncounted(&self, now: Time) -> Vec<NodeId> {
         self.members.iter().filter(|member| member.other_voters && self.is_alive(member, now)).map(|member| member.node).collect()
+    }
+
+    /// Former voters that are not in touch, when a lease needs some of them.
+    pub(super) fn awaited(&self, now: Time) -> Vec<NodeId> {
+        if self.suffices(now) {
+            return Vec::new();
+        }
+        let absent = |node: &NodeId| *node != self.me && self.member(*node).is_none_or(|member| !self.is_in_touch(member, now));
+        let mut awaited: Vec<NodeId> = self.electorate.record.former.iter().flatten().copied().filter(absent).collect();
+        awaited.sort_unstable();
+        awaited.dedup();
+        awaited
     }
 
     /// Voters that a node which remembers nothing has yet to hear, once.

@@ -296,6 +296,7 @@ impl Node {
                 .collect(),
             uncounted: self.uncounted(now),
             unheard: self.unheard(),
+            awaited: self.awaited(now),
             groups: self.tenures.iter().map(|tenure| self.group_view(tenure, now)).collect(),
         }
     }
@@ -369,8 +370,7 @@ impl Node {
     }
 
     fn quorate(&self, now: Time) -> bool {
-        let in_touch = |vote: usize| self.sees_vote(vote, now);
-        self.voters_seen(now) >= self.needed_to_take() && (self.alone.needed_to_take().is_some() || self.sufficient(in_touch))
+        self.voters_seen(now) >= self.needed_to_take() && (self.alone.needed_to_take().is_some() || self.suffices(now))
     }
 
     fn state(&self, now: Time) -> NodeState {

@@ -30,12 +30,12 @@ impl Node {
     pub(super) fn ballot(&self) -> Ballot {
         let mut votes = self.votes.held();
         votes.truncate(VOTES_PER_HEARTBEAT);
-        Ballot { takes: self.votes.lends && self.votes.is_voter() && !self.leaving, votes }
+        Ballot { takes: self.votes.takes(self.me) && self.votes.is_voter() && !self.leaving, lent: self.votes.is_lent(), votes }
     }
 
     /// Goes with each heartbeat while our own vote is elsewhere.
     pub(super) fn want_vote(&self, to: NodeId) -> Option<Message> {
-        let away = self.votes.own().is_some_and(|slot| matches!(slot.place, Place::Away { .. }));
+        let away = self.votes.own().is_some_and(|slot| matches!(slot.place, Place::Away { .. }) || self.votes.strayed.is_some());
         let below = if self.votes.search.quiet_since.is_some() { self.votes.search.below } else { VoteNumber::FIRST };
         (away && !self.leaving && self.voters.contains(&to)).then_some(Message::WantVote(WantVote { vote: self.me, below }))
     }
@@ -78,7 +78,7 @@ impl Node {
 
     /// A vote is offered to us.
     pub(super) fn vote_offered(&mut self, from: NodeId, part: &PassVote, now: Time) {
-        let Some(at) = self.votes.position(part.vote).filter(|_| self.votes.lends) else { return };
+        let Some(at) = self.votes.position(part.vote).filter(|_| self.votes.takes(part.vote)) else { return };
         let slot = self.votes.slot(at);
         if part.number <= slot.number {
             self.answer_offer(from, at, part.number);
@@ -236,8 +236,9 @@ impl Node {
     fn heir_of_vote(&self, vote: NodeId, refused_by: &[NodeId], now: Time) -> Option<NodeId> {
         let here = self.voter_index(self.me)?;
         let after = (1..self.voters.len()).map(|step| self.voters[(here + step) % self.voters.len()]);
-        // While voters are being changed, not all count the same ones: then only a voter itself gets its vote.
-        let others = !self.electorate.is_changing();
+        // While voters are being changed, not all count the same ones, and some may be about to go: then only a voter itself gets its
+        // vote.
+        let others = !self.electorate.is_changing() && self.members.iter().all(|member| self.counts_no_other(member));
         std::iter::once(vote)
             .chain(after.filter(|_| others))
             .find(|node| *node != self.me && !refused_by.contains(node) && self.takes_votes(*node, now) && self.can_have(*node, vote))
