@@ -112,6 +112,8 @@ pub struct Setup {
     pub socket: usize,
     /// Two voters under pair rules: two owners are possible while they do not see each other.
     pub pair: bool,
+    /// By layout: the voters are under the rules of a pair.
+    pub acts_alone: Vec<bool>,
     /// The protocol versions before and after a rolling upgrade; the same where there is none.
     pub speeches: (Speech, Speech),
     /// How long the run takes.
@@ -197,6 +199,7 @@ impl Setup {
             sealed: shortest >= Duration::from_millis(100) && random.random_bool(0.03),
             socket: random.random_range(16..=256),
             pair,
+            acts_alone: vec![pair; layouts],
             speeches: Speech::of(seed),
             length: length + last_rest - LAST_REST,
             voters_differ_by_one: Membership::differ_by_one(&memberships),
@@ -254,6 +257,7 @@ impl Setup {
             socket: random.random_range(256..=512),
             far: vec![false; count],
             pair: false,
+            acts_alone: memberships.iter().map(|membership| quorum == Quorum::Auto && membership.voters.len() == 2).collect(),
             speeches: (Speech::default(), Speech::default()),
             length,
             voters_differ_by_one: Membership::differ_by_one(&memberships),

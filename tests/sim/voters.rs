@@ -21,6 +21,10 @@ const LEASE: Instant = 1_500 * MILLISECOND;
 /// Nodes 0 to `count`: the first so many are listed and vote, before and after. One address, at home on the first node,
 /// which every other node that is listed backs up.
 fn changing(count: usize, before: &[usize], after: &[usize]) -> World {
+    changing_under(Quorum::Majority, count, before, after)
+}
+
+fn changing_under(quorum: Quorum, count: usize, before: &[usize], after: &[usize]) -> World {
     let membership =
         |voters: &[usize]| Membership { listed: (0..count).map(|node| voters.contains(&node)).collect(), voters: voters.to_vec() };
     let address = ResourceId { kind: Kind::Address, nickname: "address".to_owned() };
@@ -32,7 +36,7 @@ fn changing(count: usize, before: &[usize], after: &[usize]) -> World {
         memberships: vec![membership(before), membership(after)],
         takeover: Takeover::Prompt,
         failback_delay: Duration::from_secs(1),
-        quorum: Quorum::Majority,
+        quorum,
         length: 600 * SECOND,
     };
     let mut world = World::by_hand(Setup::plain(plain, &mut ChaCha8Rng::seed_from_u64(1)));
@@ -165,4 +169,48 @@ fn simulation_of_one_voter_more_or_less_interrupts_nothing() {
         roll(&mut world, &others);
         assert!(is_up(&world), "{many:?} to {few:?}");
     }
+}
+
+/// A pair gets a witness, or gives it up, each node restarted once in any order: at no time do two own the address, although one
+/// of a pair acts alone.
+#[test]
+fn simulation_of_a_pair_that_gets_a_third_voter_or_gives_it_up() {
+    for order in [[2, 0, 1], [2, 1, 0], [0, 2, 1], [1, 2, 0], [0, 1, 2], [1, 0, 2]] {
+        let mut world = changing_under(Quorum::Auto, 3, &[0, 1], &[0, 1, 2]);
+        let down = roll(&mut world, &order);
+        pass(&mut world, 4 * LEASE);
+        assert!(is_up(&world) && down < 3 * LEASE, "{order:?}: down for {down} ns");
+        // The rules are those of three now: who is alone stops.
+        world.end_daemon(0);
+        world.end_daemon(1);
+        pass(&mut world, 10 * LEASE);
+        assert!(!is_up(&world), "{order:?}");
+
+        let mut world = changing_under(Quorum::Auto, 3, &[0, 1, 2], &[0, 1]);
+        let kept: Vec<usize> = order.into_iter().filter(|node| *node != 2).collect();
+        let down = roll(&mut world, &kept);
+        world.leave(2);
+        pass(&mut world, 4 * LEASE);
+        assert!(is_up(&world) && down < 3 * LEASE, "{order:?}: down for {down} ns");
+        // The rules are those of a pair.
+        world.end_daemon(0);
+        pass(&mut world, 4 * LEASE);
+        assert_eq!(world.checker.owner(0), Some(1), "{order:?}");
+    }
+}
+
+/// One of three that is to be one of a pair must not act alone while the other two are a majority of three.
+#[test]
+fn simulation_of_one_of_a_pair_to_be_cut_off_from_the_majority_of_three() {
+    let mut world = changing_under(Quorum::Auto, 3, &[0, 1, 2], &[0, 1]);
+    change(&mut world, 1);
+    let sides = [(1, 0), (0, 1), (1, 2), (2, 1)];
+    world.network.disturb(1, Disturbance::Block(sides.into_iter().collect()));
+    pass(&mut world, 20 * LEASE);
+    assert_eq!(world.checker.owner(0), Some(0));
+    world.network.heal(1);
+    pass(&mut world, 4 * LEASE);
+    change(&mut world, 0);
+    pass(&mut world, 4 * LEASE);
+    assert!(is_up(&world));
 }

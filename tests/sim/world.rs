@@ -494,7 +494,7 @@ impl World {
 
     /// The node relies on a lease: the truth must bear it out.
     pub fn relies(&mut self, node: usize, group: usize, until: Time) {
-        if self.setup.pair {
+        if self.setup.acts_alone[self.hosts[node].layout] {
             self.checker.relies_on_itself(node, group, until);
         } else {
             let host = &self.hosts[node];
