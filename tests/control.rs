@@ -114,6 +114,7 @@ fn handler() -> Handler {
                 Request::Node => Response::Refused("x".repeat(3 << 20)),
                 Request::Cluster => Response::Refused("x".repeat(5 << 20)),
                 Request::Command(command) => Response::Accepted(vec![format!("{command:?}")]),
+                Request::ConfirmVoters => Response::Accepted(Vec::new()),
             }
         })
     })

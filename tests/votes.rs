@@ -661,15 +661,14 @@ fn former_voters_are_not_forgotten_while_one_that_was_taken_out_has_the_vote_of_
     }
     world.run(MS * 60_000);
     assert_eq!(world.owners(), ["c"], "nobody can tell that it has stopped");
-    // It is stopped, and its notes are of no use to anybody any more: an operator says so by removing what the others noted.
+    // It is off for good, and only an operator can say so.
     world.crash("c");
     world.run(MS * 10_000);
     assert!(world.owners().is_empty());
     for name in ["a", "b", "d"] {
-        world.crash(name);
-        world.electorates.remove(&id(name));
+        assert!(world.nodes[&id(name)].view(world.now).awaited.contains(&id("c")));
+        world.feed(id(name), Event::Order(Order::ConfirmVoters));
     }
-    world.start(&["a", "b", "d"]);
     world.run(MS * 20_000);
     assert_eq!(world.owners(), ["a"]);
     assert_eq!(["a", "b", "d"].map(|name| world.votes(name)), ["a", "b", "d"]);
@@ -705,4 +704,26 @@ fn a_node_that_is_taken_out_and_stopped_last_takes_no_vote_with_it() {
         assert_eq!(at(&world, &next), home(&next));
         assert_eq!(world.owners(), ["a"]);
     }
+}
+
+#[test]
+fn a_new_cluster_waits_for_all_its_voters_or_for_an_operator_to_vouch_for_it() {
+    let mut world = World::new(config(3, ""));
+    world.nodes.clear();
+    world.agenda.clear();
+    world.start(&["a", "b"]);
+    world.run(MS * 60_000);
+    assert!(world.owners().is_empty(), "there may be older voters that nobody has heard");
+    assert_eq!(world.nodes[&id("a")].view(world.now).unheard, [id("c")]);
+    world.feed(id("b"), Event::Order(Order::ConfirmVoters));
+    world.run(MS * 1_000);
+    assert_eq!(world.owners().len(), 1, "one that knows is enough");
+    world.run(MS * 20_000);
+    assert_eq!(world.owners(), ["a"]);
+    // Noted on disk: it need not be said again.
+    world.crash("a");
+    world.crash("b");
+    world.start(&["a", "b"]);
+    world.run(MS * 5_000);
+    assert_eq!(world.owners(), ["a"]);
 }

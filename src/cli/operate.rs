@@ -2,7 +2,7 @@
 
 use std::{fmt::Write, time::Duration};
 
-use clap::{Subcommand, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 
 use super::{
     CliError, Exit,
@@ -65,6 +65,32 @@ pub enum Operation {
     },
 }
 
+/// A statement that only an operator can answer for.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct ConfirmVoters {
+    /// I have made sure of it
+    #[arg(long)]
+    yes: bool,
+}
+
+/// Tells the daemon of this machine that nobody counts other voters.
+///
+/// # Errors
+/// When it was not meant so, or no daemon answers.
+pub fn confirm_voters(client: &Client, statement: &ConfirmVoters) -> Result<Exit, CliError> {
+    if !statement.yes {
+        return Err(CliError::NotDone {
+            why: format!(
+                "this tells the node that nobody counts other voters than those of its file ({}). Make sure that every other node is off, \
+                 or has been started with this file: one that runs with another file could own the same resources. Then say \
+                 `drcm confirm-voters --yes`, on each node whose cm_stat asks for it",
+                client.config().voters().map(|node| client.config().name(node)).collect::<Vec<_>>().join(", ")
+            ),
+        });
+    }
+    ask(client, &Request::ConfirmVoters)
+}
+
 /// `on` or `off`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Switch {
@@ -79,8 +105,11 @@ pub enum Switch {
 /// # Errors
 /// A name that the configuration does not have, a daemon that does not answer, or its refusal.
 pub fn run(client: &Client, operation: &Operation) -> Result<Exit, CliError> {
-    let command = understand(client, operation)?;
-    match blocking::ask_local(&client.config().server.run_dir, &Request::Command(command), PATIENCE) {
+    ask(client, &Request::Command(understand(client, operation)?))
+}
+
+fn ask(client: &Client, request: &Request) -> Result<Exit, CliError> {
+    match blocking::ask_local(&client.config().server.run_dir, request, PATIENCE) {
         Ok(Response::Accepted(sentences)) => {
             let lines: String = sentences.iter().map(|sentence| printable(sentence) + "\n").collect();
             print(&lines).map(|()| Exit::Good)

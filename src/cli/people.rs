@@ -4,7 +4,11 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Parser, Subcommand};
 
-use super::{arguments::LogArguments, command::MAX_ROUNDS, operate::Operation};
+use super::{
+    arguments::LogArguments,
+    command::MAX_ROUNDS,
+    operate::{ConfirmVoters, Operation},
+};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -67,6 +71,8 @@ pub enum Task {
     /// What changes something.
     #[command(flatten)]
     Operate(Operation),
+    /// An operator answers for it that nobody counts other voters than those of this node's file
+    ConfirmVoters(ConfirmVoters),
     /// Find what is wrong with a configuration; write a commented template when it is missing
     Check {
         /// The file, instead of --config-file

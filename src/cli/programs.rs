@@ -67,6 +67,7 @@ fn answer(arguments: &PeopleArguments) -> Result<Exit, CliError> {
         Task::Ping { node, count } => client()?.run(&Command::Ping { node: node.clone(), count: *count }),
         Task::Printcfg => client()?.run(&Command::PrintConfig),
         Task::Operate(operation) => operate::run(&client()?, operation),
+        Task::ConfirmVoters(statement) => operate::confirm_voters(&client()?, statement),
         Task::Check { file: named } => check::run(named.as_deref().unwrap_or(&file), nodename),
         Task::Console => console::run(&client()?),
         Task::Run { log } => run::run(&file, nodename, log),

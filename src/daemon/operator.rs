@@ -9,8 +9,12 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use super::{cluster_thread::Mailbox, state::StateError, wish_file::WishFile};
-use crate::model::{Command, Config, GroupId, Lasts, NodeId, Outlook, Record, Response, Subject, Wish, in_words};
+use super::{
+    cluster_thread::{Mail, Mailbox},
+    state::StateError,
+    wish_file::WishFile,
+};
+use crate::model::{Command, Config, Event, GroupId, Lasts, NodeId, Order, Outlook, Record, Response, Subject, Wish, in_words};
 
 /// Longest wait for the command before this one to reach the disk.
 const TURN: Duration = Duration::from_secs(3);
@@ -44,6 +48,20 @@ impl Operator {
             Ok(Ok(sentences)) => Response::Accepted(sentences),
             Ok(Err(why)) => Response::Refused(why),
             Err(_) => Response::Refused("the daemon is ending".to_owned()),
+        }
+    }
+
+    /// An operator answers for it that nobody counts other voters.
+    pub fn confirm_voters(&self) -> Response {
+        match self.mailbox.post(Mail::Event(Event::Order(Order::ConfirmVoters))) {
+            Ok(()) => {
+                warn!("an operator said here that nobody counts other voters than those of the configuration");
+                Response::Accepted(vec![
+                    "this node counts the voters of its file from now on, and waits for no others; say it on each node that waits"
+                        .to_owned(),
+                ])
+            }
+            Err(ended) => Response::Refused(ended.to_string()),
         }
     }
 

@@ -51,6 +51,7 @@ impl Status {
             },
             Request::PingNodes(nodes) => self.ping_nodes(&nodes).await,
             Request::Command(command) => self.operator.command(command).await,
+            Request::ConfirmVoters => self.operator.confirm_voters(),
         }
     }
 
@@ -199,16 +200,15 @@ impl Status {
             )
         } else if view.voters_seen > view.voters / 2 && !view.unheard.is_empty() {
             format!(
-                "no quorum: none of the voters in touch remembers this cluster; it begins once {} has been up with the others, or has \
-                 been taken out of the file",
+                "no quorum: none of the voters in touch remembers this cluster; it begins once {} has been up with the others. If this \
+                 is a new cluster, say so on one node: `drcm confirm-voters`",
                 names(&view.unheard)
             )
         } else if view.voters_seen > view.voters / 2 && !view.awaited.is_empty() {
             format!(
-                "no quorum: {} may still count the former voters; start it with the new configuration, or, when it is off for good, \
-                 stop drcm_server on every node, remove {} there, and start again",
-                names(&view.awaited),
-                self.shared.config.server.spool_dir.join("voters").display()
+                "no quorum: {} may still count the former voters; start it with the new configuration. If it is off for good, say so on \
+                 each node: `drcm confirm-voters`",
+                names(&view.awaited)
             )
         } else {
             "no quorum: a majority of voters is not in touch".to_owned()

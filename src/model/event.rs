@@ -74,6 +74,8 @@ pub enum Order {
     Standby(bool),
     /// Let a group that rests as failed here be tried again.
     Cleanup(GroupId),
+    /// An operator answers for it that nobody counts other voters than those of the configuration: what was counted before is forgotten.
+    ConfirmVoters,
 }
 
 /// What the core wants done. In order: an output must not overtake the one before it.

@@ -19,6 +19,9 @@ pub enum Request {
     PingNodes(Vec<NodeId>),
     /// An operator's command. Over the client socket only: the node tells the others.
     Command(Command),
+    /// An operator answers for it that nobody counts other voters than those of the file. Over the client socket only; about this
+    /// node only.
+    ConfirmVoters,
 }
 
 impl Request {
@@ -26,7 +29,7 @@ impl Request {
     #[must_use]
     pub const fn is_command(&self) -> bool {
         match self {
-            Self::Command(_) => true,
+            Self::Command(_) | Self::ConfirmVoters => true,
             Self::Ping | Self::Node | Self::Cluster | Self::PingNodes(_) => false,
         }
     }

@@ -185,3 +185,24 @@ fn names_are_helped_with_and_what_cannot_be_is_refused() {
     assert!(accepted(&cluster.lab, 0, "cleanup").contains("nothing to do"));
     assert!(accepted(&cluster.lab, 1, "cleanup service node1").contains("may be tried again"));
 }
+
+#[test]
+fn a_new_cluster_that_lacks_a_node_begins_when_an_operator_vouches_for_it() {
+    let mut cluster = Cluster::idle(quick());
+    for node in [0, 1] {
+        cluster.lab.node_mut(node).start().unwrap();
+    }
+    cluster.wait_status(1, "what it waits for", |text| text.contains("drcm confirm-voters"));
+    cluster.lab.pass(seconds(3)).unwrap();
+    assert!(cluster.sampler.owners().is_empty());
+    let said = say(&cluster.lab, 1, "confirm-voters");
+    assert_eq!(said.code, Some(1), "{}", said.stderr);
+    assert!(said.stderr.contains("node1, node2, node3") && said.stderr.contains("--yes"), "{}", said.stderr);
+    let answer = accepted(&cluster.lab, 1, "confirm-voters --yes");
+    assert!(answer.contains("counts the voters of its file"), "{answer}");
+    cluster.wait_owner(0);
+    // The third one comes at last, and nothing moves.
+    cluster.lab.node_mut(2).start().unwrap();
+    cluster.holds_still(seconds(4), ms(300));
+    cluster.assert_never_two();
+}

@@ -152,6 +152,10 @@ impl Node {
         } else if self.members.iter().filter(|member| self.talks_to(member.node)).all(counts_the_same) {
             // Voters that are no longer nodes were not heard, nor were the votes that others lent them: the rest must be so many
             // that those are no majority.
+            let told = self.members.iter().filter_map(|member| member.electorate.as_ref()).flat_map(|(_, told)| &told.former);
+            if own.former.iter().chain(told).flatten().all(|node| self.config.node(*node).is_some()) {
+                record.former.clear();
+            }
             record.former.retain(|former| former.iter().filter(|vote| self.is_among_us(**vote)).count() < meets_majorities(former.len()));
         }
         if record == **own {
@@ -185,6 +189,16 @@ impl Node {
             None => vote == self.me && !self.votes.is_lent(),
         };
         at_home || self.votes.serves(vote) || self.members.iter().any(|member| member.has_vote(vote))
+    }
+
+    /// An operator answers for it that nobody counts other voters.
+    pub(super) fn confirm_voters(&mut self) {
+        let record = Electorate { voters: self.electorate.record.voters.clone(), former: Vec::new(), new: false };
+        if record != *self.electorate.record {
+            self.electorate = Own::of(record.clone());
+            self.out.push(Output::Remember(record));
+            self.rebound();
+        }
     }
 
     /// What a lease needs besides a majority, and whose votes count, has changed.

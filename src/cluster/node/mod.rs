@@ -399,6 +399,7 @@ impl Node {
             Order::Leave => self.leaving = true,
             Order::Standby(on) => self.stand_by(on, now),
             Order::Cleanup(group) => self.clean_up(group),
+            Order::ConfirmVoters => self.confirm_voters(),
         }
         // What peers are told of us has changed: do not let them wait for the next heartbeat.
         self.ask_now = true;

@@ -146,6 +146,7 @@ impl Play {
                 let order = match input.pick(8) {
                     0 => Order::Leave,
                     1..=3 => Order::Standby(input.truth()),
+                    4 => Order::ConfirmVoters,
                     _ => Order::Cleanup(self.group(input)),
                 };
                 return self.handle(Event::Order(order));
