@@ -201,6 +201,8 @@ impl World {
     pub fn ends_in_maintenance(&mut self, node: usize, group: usize, why: StopReason) {
         match why {
             StopReason::CleanSlate | StopReason::LeaseLost | StopReason::Leaving | StopReason::PairHealed => {}
+            // It stops everything.
+            StopReason::Failed if self.hosts[node].leaving => {}
             StopReason::HandOver(_) | StopReason::Moved(_) | StopReason::Standby | StopReason::Failed => {
                 self.fail(format!("node {node} stops group {group} ({why}) although it knows of the maintenance"));
             }

@@ -35,6 +35,8 @@ pub enum What {
     MustBeTaken { probe: u32 },
     /// The operator ends standby and maintenance.
     TidyUp { cycle: u32 },
+    /// The operator vouches for it that nobody counts former voters, where nodes wait for that.
+    Vouch { cycle: u32 },
     /// The next part of the schedule.
     Phase,
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use drcm::cluster;
-use drcm::model::{Event, Order};
+use drcm::model::{Event, NodeId, Order};
 use rand::Rng;
 
 use super::{
@@ -246,9 +246,27 @@ impl World {
         }
         self.schedule.timed = 0;
         self.will_tidy_up();
+        self.queue.push(self.now + self.bound_to_agree(), What::Vouch { cycle: self.schedule.cycle });
         // Votes that nobody has are looked for, made anew and silent for a while.
         let votes = if forgetful || self.votes_are_lost() { 6 * span(self.setup.longest_lease()) } else { 0 };
         self.enter(Phase::Settling, self.bound_to_agree() + self.bound_to_run() + votes);
+    }
+
+    /// Every daemon that runs has the same nodes and voters: where one waits for a node that is none of them any more, the operator
+    /// answers for that.
+    pub fn vouch(&mut self, cycle: u32) {
+        if cycle != self.schedule.cycle || !matches!(self.schedule.phase, Phase::Settling) {
+            return;
+        }
+        let listed = &self.setup.memberships[self.schedule.layout].listed;
+        let is_gone = |id: &NodeId| self.setup.nodes.iter().position(|node| node == id).is_some_and(|node| !listed[node]);
+        let waits = |node: &usize| {
+            let host = &self.hosts[*node];
+            host.core.as_ref().is_some_and(|core| core.view(host.clock.local(self.now)).awaited.iter().any(is_gone))
+        };
+        for node in (0..self.setup.count()).filter(waits).collect::<Vec<_>>() {
+            self.tell(node, Event::Order(Order::ConfirmVoters));
+        }
     }
 
     /// The candidates of a group that may run it.

@@ -349,6 +349,7 @@ impl World {
             What::Undo { fault } => self.undo(fault),
             What::MustBeTaken { probe } => self.must_be_taken(probe),
             What::TidyUp { cycle } => self.tidies_up(cycle),
+            What::Vouch { cycle } => self.vouch(cycle),
             What::Phase => self.next_phase(),
         }
     }
