@@ -8,7 +8,7 @@ mod version_1;
 
 use drcm::{
     model::{
-        Ack, BootId, Claims, Definition, ElectorateId, Entry, Heartbeat, Message, NodeId, Refusal, RefusalReason, Response, Stance,
+        Ack, Ballot, BootId, Claims, Definition, ElectorateId, Entry, Heartbeat, Message, NodeId, Refusal, RefusalReason, Response, Stance,
         Version, Want, WishDigest,
     },
     wire::{Drop, Endpoint, READABLE_FROM, VERSION, put_records, records},
@@ -117,6 +117,7 @@ fn complete(message: &mut Message) {
     if let Message::Heartbeat(heartbeat) = message {
         heartbeat.wishes = Some(WishDigest(1));
         heartbeat.electorate = Some(ElectorateId(2));
+        heartbeat.ballot = Some(Ballot::default());
     }
     if let Message::Ack(ack) = message {
         ack.electorate = Some(ElectorateId(2));

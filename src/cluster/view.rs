@@ -34,8 +34,11 @@ pub struct View {
     pub uncounted: Vec<NodeId>,
     /// Voters that must be heard once before this node, which remembers no earlier cluster, relies on others like it.
     pub unheard: Vec<NodeId>,
-    /// Former voters, not in touch, that may still count former voters: a lease needs their vote besides a majority.
+    /// Former voters, not in touch, that may still count former voters, where a lease needs their vote besides a majority or they may
+    /// have votes that were lent.
     pub awaited: Vec<NodeId>,
+    /// Voters in touch whose vote is with a node that is not.
+    pub votes_astray: Vec<NodeId>,
     /// The groups this node is a candidate for.
     pub groups: Vec<GroupView>,
 }

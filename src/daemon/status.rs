@@ -204,11 +204,17 @@ impl Status {
                  is a new cluster, say so on one node: `drcm confirm-voters`",
                 names(&view.unheard)
             )
-        } else if view.voters_seen > view.voters / 2 && !view.awaited.is_empty() {
+        } else if (view.voters_seen > view.voters / 2 || !view.votes_astray.is_empty()) && !view.awaited.is_empty() {
             format!(
-                "no quorum: {} may still count the former voters; start it with the new configuration. If it is off for good, say so on \
+                "no quorum: {} may still count the former voters, or have votes of others; start it with the new configuration. If it is off for good, say so on \
                  each node: `drcm confirm-voters`",
                 names(&view.awaited)
+            )
+        } else if !view.votes_astray.is_empty() {
+            format!(
+                "no quorum: the votes of {} were lent when they were stopped, and the nodes that have them are not in touch: start those \
+                 (the log of each says where its vote went)",
+                names(&view.votes_astray)
             )
         } else {
             "no quorum: a majority of voters is not in touch".to_owned()

@@ -288,16 +288,26 @@ impl Node {
         self.members.iter().filter(|member| member.other_voters && self.is_alive(member, now)).map(|member| member.node).collect()
     }
 
-    /// Former voters that are not in touch, when a lease needs some of them.
+    /// Former voters that are not in touch, when a lease needs some of them, or when votes may be with them.
     pub(super) fn awaited(&self, now: Time) -> Vec<NodeId> {
-        if self.suffices(now) {
+        if self.suffices(now) && self.votes_astray(now).is_empty() {
             return Vec::new();
         }
-        let absent = |node: &NodeId| *node != self.me && self.member(*node).is_none_or(|member| !self.is_in_touch(member, now));
+        let absent = |node: &NodeId| !self.is_here(*node, now);
         let mut awaited: Vec<NodeId> = self.electorate.record.former.iter().flatten().copied().filter(absent).collect();
         awaited.sort_unstable();
         awaited.dedup();
         awaited
+    }
+
+    /// Voters in touch whose vote is not.
+    pub(super) fn votes_astray(&self, now: Time) -> Vec<NodeId> {
+        let astray = |vote: &usize| self.is_here(self.voters[*vote], now) && !self.sees_vote(*vote, now);
+        (0..self.voters.len()).filter(astray).map(|vote| self.voters[vote]).collect()
+    }
+
+    fn is_here(&self, node: NodeId, now: Time) -> bool {
+        node == self.me || self.member(node).is_some_and(|member| self.is_in_touch(member, now))
     }
 
     /// Voters that a node which remembers nothing has yet to hear, once.

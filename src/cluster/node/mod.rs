@@ -297,6 +297,7 @@ impl Node {
             uncounted: self.uncounted(now),
             unheard: self.unheard(),
             awaited: self.awaited(now),
+            votes_astray: self.votes_astray(now),
             groups: self.tenures.iter().map(|tenure| self.group_view(tenure, now)).collect(),
         }
     }

@@ -236,9 +236,10 @@ impl Node {
     fn heir_of_vote(&self, vote: NodeId, refused_by: &[NodeId], now: Time) -> Option<NodeId> {
         let here = self.voter_index(self.me)?;
         let after = (1..self.voters.len()).map(|step| self.voters[(here + step) % self.voters.len()]);
-        // While voters are being changed, not all count the same ones, and some may be about to go: then only a voter itself gets its
-        // vote.
-        let others = !self.electorate.is_changing() && self.members.iter().all(|member| self.counts_no_other(member));
+        // While voters are being changed, not all count the same ones, and some may be about to go; and a version that knows nothing of
+        // lent votes cannot say that it has not got one that is lost: then only a voter itself gets its vote.
+        let knows = |member: &Member| member.boot().is_none() || member.ballot().is_some();
+        let others = !self.electorate.is_changing() && self.members.iter().all(|member| self.counts_no_other(member) && knows(member));
         std::iter::once(vote)
             .chain(after.filter(|_| others))
             .find(|node| *node != self.me && !refused_by.contains(node) && self.takes_votes(*node, now) && self.can_have(*node, vote))
