@@ -36,6 +36,8 @@ pub struct Votes {
     pub search: Search,
     /// The highest number of our own vote that another node remembers.
     remembered: VoteNumber,
+    /// Without notes, this node may have passed on in an earlier life what it is offered now: until then it listens who has it.
+    pub listens_until: Time,
     /// When a leaving node goes at the latest, whatever becomes of its votes.
     pub leave_by: Option<Time>,
 }
@@ -64,6 +66,8 @@ pub struct Slot {
     pub number: VoteNumber,
     /// The highest number taken here.
     pub accepted: VoteNumber,
+    /// The highest number that another was heard to have.
+    pub heard: VoteNumber,
     pub place: Place,
     /// The change that must be on disk before any of this counts.
     since: u64,
@@ -123,6 +127,7 @@ impl Votes {
             kept: 0,
             search: Search::default(),
             remembered: VoteNumber::FIRST,
+            listens_until: if notes.is_none() { silent_until } else { Time::ZERO },
             leave_by: None,
         };
         let noted = notes.unwrap_or_default();
@@ -148,6 +153,7 @@ impl Votes {
                     vote: *vote,
                     number: note.number,
                     accepted: note.accepted,
+                    heard: VoteNumber::FIRST,
                     place,
                     since: 0,
                     tell: None,

@@ -7,7 +7,7 @@ use std::{
 
 use drcm::{
     cluster::Node,
-    model::{BootId, Electorate, Generation, Outcome, Tag, Time},
+    model::{BootId, Electorate, Generation, NodeId, Outcome, Tag, Time, VoteNote},
 };
 
 /// True time, in microseconds since the beginning.
@@ -62,23 +62,30 @@ pub struct Host {
     pub said: Tag,
     /// The voters that it has noted on its disk.
     pub noted: Option<Electorate>,
+    /// What it has noted on its disk about votes.
+    pub votes: Option<Vec<VoteNote>>,
     digest: u128,
 }
 
 impl Host {
     pub fn new(node: Node, life: u8) -> Self {
         let noted = Some(node.electorate().clone());
-        Self { node: Some(node), life, executor: Executor::default(), said: Tag(0), noted, digest: 0 }
+        Self { node: Some(node), life, executor: Executor::default(), said: Tag(0), noted, votes: None, digest: 0 }
     }
 
     /// A machine that has yet to be started for the first time.
     pub fn dark() -> Self {
-        Self { node: None, life: 0, executor: Executor::default(), said: Tag(0), noted: None, digest: 0 }
+        Self { node: None, life: 0, executor: Executor::default(), said: Tag(0), noted: None, votes: None, digest: 0 }
     }
 
     /// The group is up and its lease has not been declared over.
     pub fn owns(&self, clock: Clock, now: Instant) -> bool {
         self.executor.up && self.executor.until > clock.local(now)
+    }
+
+    /// By what is on its disk, it has this vote, which is its own or not.
+    pub fn has_vote(&self, vote: NodeId, own: bool) -> bool {
+        self.votes.iter().flatten().find(|note| note.vote == vote).map_or(own, |note| note.held)
     }
 
     /// A stop is ordered and not done.
@@ -92,7 +99,7 @@ impl Host {
 
     /// To be called when it has changed.
     pub fn seal(&mut self) {
-        self.digest = digest(&(&self.node, self.life, self.executor, self.said, &self.noted));
+        self.digest = digest(&(&self.node, self.life, self.executor, self.said, &self.noted, &self.votes));
     }
 }
 

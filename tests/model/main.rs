@@ -93,6 +93,16 @@ fn model_of_recruits_that_are_a_majority_by_themselves() {
     check(Scenario::Recruits, |seen| seen.owned > 0 && seen.crashes > 0);
 }
 
+#[test]
+fn model_of_a_vote_that_is_lent() {
+    check(Scenario::Lending, |seen| seen.lent > 0 && seen.crashes > 0);
+}
+
+#[test]
+fn model_of_a_vote_that_goes_home() {
+    check(Scenario::Returning, |seen| seen.lent > 0 && seen.crashes > 0);
+}
+
 /// The reference is not blind: with answers that carry the tag of the newest question, which makes a lease seem to last
 /// longer than it was promised, the search finds the mistake. Deliberate mistakes in the core itself: scripts/mutants.
 #[test]

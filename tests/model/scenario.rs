@@ -6,7 +6,7 @@ use std::{rc::Rc, sync::Arc};
 use drcm::{
     cluster::{Node, Start},
     config::parse_cfg,
-    model::{Config, Electorate},
+    model::{Config, Electorate, VoteNote},
 };
 
 use super::{
@@ -55,6 +55,10 @@ pub enum Scenario {
     Planned,
     /// The backup runs the group, the home node is well again and about to get it back.
     Homecoming,
+    /// All is well and the witness may be told to leave, and to lend its vote to the owner.
+    Lending,
+    /// The witness is back, without its vote, which the owner has; the owner has not heard the backup for two thirds of its lease.
+    Returning,
     /// The owner was the only voter and has yet to be told of two more, one of them new, which are a majority by themselves.
     Recruits,
 }
@@ -67,13 +71,13 @@ impl Scenario {
             // The owner hears nobody yet.
             Self::Recruits => 8,
             // More is in flight when they begin, or more can happen.
-            Self::Cold | Self::CutOff | Self::Planned | Self::Homecoming | Self::Reborn => 6,
+            Self::Cold | Self::CutOff | Self::Planned | Self::Homecoming | Self::Reborn | Self::Lending | Self::Returning => 6,
         }
     }
 
     /// The first state of the search.
     pub fn begin(self) -> State {
-        let usual = Budget { crashes: 1, hiccups: 1, standbys: 0 };
+        let usual = Budget { crashes: 1, hiccups: 1, standbys: 0, leaves: 0 };
         // The owner counts slowly and the others fast: as bad as it may be.
         let slow_owner = [SLOW, FAST, FAST];
         match self {
@@ -96,10 +100,16 @@ impl Scenario {
                 state = state.must(Step::Crash(0)).calm(8, &[]).owned_by(B).must(Step::Restart(0)).calm(11, &[]).owned_by(B);
                 state
             }
+            Self::Lending => cold(slow_owner, Budget { leaves: 1, ..usual }).calm(8, &[]).owned_by(A),
+            Self::Returning => {
+                let state = cold(slow_owner, Budget { leaves: 1, ..usual }).calm(8, &[]).owned_by(A);
+                let state = state.must(Step::Leave(2)).all_arrives(&[]).calm(2, &[]).calm(2, &[(A, B)]).owned_by(A);
+                state.must(Step::Restart(2))
+            }
             Self::Recruits => {
                 let before = parse_cfg("before.cfg", BEFORE).unwrap_or_else(|report| panic!("{report}")).config;
                 // An owner whose own vote is enough tells the executor of it with its next heartbeat only: it must not oversleep.
-                let budget = Budget { crashes: 2, hiccups: 0, standbys: 0 };
+                let budget = Budget { crashes: 2, hiccups: 0, standbys: 0, leaves: 0 };
                 let state = cold_after(slow_owner, budget, Some((before, [2, 2, 1]))).calm(8, &[]).owned_by(A);
                 state.must(Step::Crash(1)).must(Step::Restart(1)).must(Step::Restart(2)).calm(6, &[(A, B)]).owned_by(A)
             }
@@ -116,8 +126,8 @@ impl State {
 }
 
 /// A new life of a node, with what is on its disk.
-pub fn node(rules: &Rules, node: usize, life: u8, noted: Option<Electorate>, now: Instant) -> Node {
-    let start = Start { electorate: noted, ..Start::default() };
+pub fn node(rules: &Rules, node: usize, life: u8, noted: Option<Electorate>, votes: Option<Vec<VoteNote>>, now: Instant) -> Node {
+    let start = Start { electorate: noted, votes, ..Start::default() };
     Node::new(rules.config_of(node, life).clone(), rules.names[node], boot(life), start, rules.clocks[node].local(now))
 }
 
@@ -133,7 +143,7 @@ fn cold_after(clocks: [Clock; NODES], budget: Budget, before: Option<(Arc<Config
     let rules = Rc::new(Rules { group: config.groups[0].id, config, before, names, clocks, newest_tag: false });
     let hosts = [A, B, C].map(|number| {
         let first = !rules.is_newcomer(number);
-        let mut host = if first { Host::new(node(&rules, number, 1, None, 0), 1) } else { Host::dark() };
+        let mut host = if first { Host::new(node(&rules, number, 1, None, None, 0), 1) } else { Host::dark() };
         host.seal();
         Rc::new(host)
     });

@@ -28,6 +28,7 @@ pub struct Counts {
     pub busy: u64,
     pub silent: u64,
     pub lost: u64,
+    pub lent: u64,
     pub crashes: u64,
     pub naps: u64,
     pub slow: u64,
@@ -140,6 +141,7 @@ impl Counts {
         self.busy += u64::from(seen.busy);
         self.silent += u64::from(seen.silent);
         self.lost += u64::from(seen.lost);
+        self.lent += u64::from(seen.lent);
         self.crashes += u64::from(matches!(step, Step::Crash(_)));
         self.naps += u64::from(matches!(step, Step::Tick { asleep: Some(_) }));
         self.slow += u64::from(slow);

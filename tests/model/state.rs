@@ -3,17 +3,21 @@
 use std::{
     collections::{HashMap, HashSet},
     rc::Rc,
+    time::Duration,
 };
 
 use drcm::{
     cluster::Node,
-    model::{Action, Config, Decision, Event, GroupId, Heartbeat, Message, NodeId, Order, Outcome, Output, RefusalReason, Stance, Tag},
+    model::{
+        Ack, Action, Config, Decision, Event, GroupId, Heartbeat, Message, NodeId, Order, Outcome, Output, PassVote, RefusalReason, Stance,
+        Tag, VoteAck, VoteNotes,
+    },
 };
 
 use super::{
     host::{Clock, Executor, Host, Instant, boot, digest},
     scenario,
-    truth::{NODES, Truth, bound_until},
+    truth::{NODES, Truth, Votes, bound_until},
 };
 
 /// Time between two ticks: a third of the lease.
@@ -48,11 +52,18 @@ impl Rules {
         self.before.as_ref().is_some_and(|(before, _)| before.node(self.names[node]).is_none())
     }
 
-    /// Voters besides a node itself that make a majority, as it counts them.
-    pub fn others(&self, node: usize, life: u8) -> usize {
-        let config = self.config_of(node, life);
+    /// The number of a node.
+    pub fn number(&self, name: NodeId) -> usize {
+        self.names.iter().position(|other| *other == name).expect("only nodes are named")
+    }
+
+    /// The votes that a host has, as it counts them.
+    pub fn votes(&self, node: usize, host: &Host) -> Votes {
+        let config = self.config_of(node, host.life);
         let majority = config.voters().count() / 2 + 1;
-        majority - usize::from(config.voters().any(|voter| voter == self.names[node]))
+        let has = [0, 1, 2]
+            .map(|other: usize| config.voters().any(|voter| voter == self.names[other]) && host.has_vote(self.names[other], other == node));
+        Votes { has, needed: majority.saturating_sub(has.iter().filter(|has| **has).count()) }
     }
 }
 
@@ -65,6 +76,8 @@ pub struct Budget {
     pub hiccups: u8,
     /// Nodes put in standby.
     pub standbys: u8,
+    /// Times that the witness is told to leave.
+    pub leaves: u8,
 }
 
 /// Messages of one turn to one peer: they share a fate.
@@ -133,6 +146,8 @@ pub enum Step {
     Restart(u8),
     /// The operator puts a node in standby.
     Standby(u8),
+    /// A node is told to leave.
+    Leave(u8),
 }
 
 /// What a step showed, so that a search that saw nothing is noticed.
@@ -144,6 +159,7 @@ pub struct Seen {
     pub busy: bool,
     pub silent: bool,
     pub lost: bool,
+    pub lent: bool,
 }
 
 impl State {
@@ -175,6 +191,9 @@ impl State {
             }
             if self.budget.standbys > 0 && host.executor.up {
                 steps.push(Step::Standby(node));
+            }
+            if self.budget.leaves > 0 && usize::from(node) == NODES - 1 {
+                steps.push(Step::Leave(node));
             }
         }
         steps
@@ -261,7 +280,14 @@ impl State {
 
     /// The node's new life.
     fn fresh(&self, node: usize) -> Node {
-        scenario::node(&self.rules, node, self.hosts[node].life + 1, self.hosts[node].noted.clone(), self.now)
+        scenario::node(
+            &self.rules,
+            node,
+            self.hosts[node].life + 1,
+            self.hosts[node].noted.clone(),
+            self.hosts[node].votes.clone(),
+            self.now,
+        )
     }
 }
 
@@ -317,6 +343,10 @@ impl Turn {
             Step::Standby(node) => {
                 self.state.budget.standbys -= 1;
                 self.handle(usize::from(node), Event::Order(Order::Standby(true)), None)
+            }
+            Step::Leave(node) => {
+                self.state.budget.leaves -= 1;
+                self.handle(usize::from(node), Event::Order(Order::Leave), None)
             }
         }
     }
@@ -397,6 +427,7 @@ impl Turn {
         });
         let mut post: [Vec<Message>; NODES] = Default::default();
         let mut done = Vec::new();
+        let (mut kept, mut left) = (None, false);
         for output in outputs {
             match output {
                 Output::Send { to, message } => {
@@ -423,12 +454,21 @@ impl Turn {
                     self.change(node, |host| host.executor.until = until);
                 }
                 Output::Act(Action::CheckAlone { .. }) => return Err(format!("node {node} of three wants to carry on alone")),
-                Output::Act(Action::Announce { .. } | Action::HandsOff(_)) | Output::Keep(_) | Output::Left | Output::KeepVotes(_) => {}
+                Output::Act(Action::Announce { .. } | Action::HandsOff(_)) | Output::Keep(_) => {}
+                Output::Left => left = true,
+                // The disk is as fast as the process: what is not on it yet is not said, so a crash before is a crash earlier.
+                Output::KeepVotes(VoteNotes { serial, votes }) => {
+                    self.change(node, |host| host.votes = Some(votes));
+                    kept = Some(serial);
+                }
                 Output::Remember(electorate) => self.change(node, |host| host.noted = Some(electorate)),
                 Output::Decided(decision) => self.seen.lost |= matches!(decision, Decision::Lost { .. }),
             }
         }
         self.sends(node, post);
+        if left {
+            self.change(node, |host| host.node = None);
+        }
         self.stops_in_time(node)?;
         self.seen.ordered |= !done.is_empty();
         if self.slow {
@@ -439,20 +479,20 @@ impl Turn {
                 self.finishes(node, generation, outcome)?;
             }
         }
-        Ok(())
+        kept.map_or(Ok(()), |serial| self.handle(node, Event::VotesKept { serial }, None))
     }
 
     fn relies(&mut self, node: usize, until: drcm::model::Time) -> Result<(), String> {
         let (clock, now, life) = (self.state.rules.clocks[node], self.state.now, self.state.hosts[node].life);
-        let others = self.state.rules.others(node, life);
-        Rc::make_mut(&mut self.state.truth).relies(node, life, others, clock.instant(until), now)
+        let votes = self.state.rules.votes(node, &self.state.hosts[node]);
+        Rc::make_mut(&mut self.state.truth).relies(node, life, votes, clock.instant(until), now)
     }
 
     /// A group must not be up without a stop being ordered once its lease is over, by what was told and by what is promised.
     fn stops_in_time(&self, node: usize) -> Result<(), String> {
         let (host, clock, now) = (&self.state.hosts[node], self.state.rules.clocks[node], self.state.now);
-        let others = self.state.rules.others(node, host.life);
-        if !host.executor.up || host.is_stopping() || host.owns(clock, now) || self.state.truth.promised(node, host.life, others) > now {
+        let votes = self.state.rules.votes(node, host);
+        if !host.executor.up || host.is_stopping() || host.owns(clock, now) || self.state.truth.promised(node, host.life, votes) > now {
             return Ok(());
         }
         Err(format!("node {node} did not stop the group when its lease ended"))
@@ -472,26 +512,43 @@ impl Turn {
                     claims.entries.iter().any(|entry| entry.group == rules.group && matches!(entry.stance, Stance::Claims { .. }));
                 self.publishes(node, claims.version.0, claimed)
             }
-            Message::Ack(ack) => {
-                if let Some(refusal) = ack.refused.iter().find(|refusal| refusal.group == rules.group) {
-                    match refusal.reason {
-                        RefusalReason::Busy { .. } => self.seen.busy = true,
-                        RefusalReason::Silent { .. } => self.seen.silent = true,
-                        RefusalReason::Unknown => return Err(format!("node {node} does not know the group")),
-                    }
-                    return Ok(());
+            Message::Ack(ack) => self.answers(node, node, to, ack, from_life),
+            Message::VoteAck(VoteAck { vote, ack }) => self.answers(node, rules.number(*vote), to, ack, from_life),
+            Message::PassVote(PassVote { vote, grants, .. }) => {
+                let clock = rules.clocks[node];
+                for grant in grants.iter().filter(|grant| grant.group == rules.group) {
+                    let until = now + clock.takes(Duration::from_micros(grant.remaining_us));
+                    let life = u8::try_from(grant.boot.0 - boot(0).0).expect("few lives");
+                    let holder = rules.number(grant.holder);
+                    Rc::make_mut(&mut self.state.truth).passes(rules.number(*vote), holder, life, grant.version.0, until);
                 }
-                let life = from_life.ok_or("an answer without a question")?;
-                let until = bound_until(rules.clocks[node], rules.config.lease(), now);
-                Rc::make_mut(&mut self.state.truth).grants(node, to, life, ack.version.0, until, now)
+                Ok(())
+            }
+            Message::VoteTaken(taken) => {
+                self.seen.lent |= taken.taken;
+                Ok(())
             }
             Message::Want(_) | Message::Wishes(_) | Message::Electorate(_) | Message::WantElectorate => Ok(()),
             Message::Definition(_) => Err("nobody needs a definition here".to_owned()),
             Message::Digest(_) | Message::Roster(_) | Message::WantRoster(_) | Message::Relayed(_) | Message::WantRelayed(_) => Ok(()),
-            Message::VoteAck(_) | Message::PassVote(_) | Message::VoteTaken(_) | Message::WantVote(_) | Message::VoteAbsent(_) => {
-                Err("nobody leaves here, so every vote is at home".to_owned())
-            }
+            Message::WantVote(_) | Message::VoteAbsent(_) => Ok(()),
         }
+    }
+
+    /// The vote of a voter, which is at this node, answers another. `life`: which of the other's lives asked.
+    fn answers(&mut self, node: usize, vote: usize, to: usize, ack: &Ack, life: Option<u8>) -> Result<(), String> {
+        let (rules, now) = (self.state.rules.clone(), self.state.now);
+        if let Some(refusal) = ack.refused.iter().find(|refusal| refusal.group == rules.group) {
+            match refusal.reason {
+                RefusalReason::Busy { .. } => self.seen.busy = true,
+                RefusalReason::Silent { .. } => self.seen.silent = true,
+                RefusalReason::Unknown => return Err(format!("node {node} does not know the group")),
+            }
+            return Ok(());
+        }
+        let life = life.ok_or("an answer without a question")?;
+        let until = bound_until(rules.clocks[node], rules.config.lease(), now);
+        Rc::make_mut(&mut self.state.truth).grants(vote, to, life, ack.version.0, until, now)
     }
 
     fn publishes(&mut self, node: usize, version: u64, claims: bool) -> Result<(), String> {

@@ -5,6 +5,15 @@ use super::host::{Clock, Instant};
 /// Nodes.
 pub const NODES: usize = 3;
 
+/// The votes at a node.
+#[derive(Clone, Copy, Debug)]
+pub struct Votes {
+    /// Whose.
+    pub has: [bool; NODES],
+    /// How many more make a majority.
+    pub needed: usize,
+}
+
 /// What one voter has promised one node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 struct Grant {
@@ -32,8 +41,8 @@ pub struct Truth {
     grants: [[Grant; NODES]; NODES],
     /// By node: the present life and the one before.
     lists: [[Lists; 2]; NODES],
-    /// Until when a node relies on its own vote.
-    own_votes: [Instant; NODES],
+    /// By voter: who has its vote and relies on it, and until when.
+    own_votes: [(usize, Instant); NODES],
 }
 
 impl Truth {
@@ -71,7 +80,9 @@ impl Truth {
             let grant = &mut self.grants[voter][node];
             grant.released |= grant.life == life && grant.version < version;
         }
-        self.own_votes[node] = 0;
+        for (_, until) in self.own_votes.iter_mut().filter(|(holder, _)| *holder == node) {
+            *until = 0;
+        }
         Ok(())
     }
 
@@ -90,33 +101,45 @@ impl Truth {
         Ok(())
     }
 
-    /// A node starts the group, or extends its lease, until `until`: a majority must have promised as much.
-    pub fn relies(&mut self, node: usize, life: u8, others: usize, until: Instant, now: Instant) -> Result<(), String> {
+    /// A vote goes to another node, with what it has promised: what its last place relied upon is a promise to it now.
+    pub fn passes(&mut self, voter: usize, to: usize, life: u8, version: u64, until: Instant) {
+        let before = self.grants[voter][to];
+        if before.life != life || before.released || before.until < until {
+            self.grants[voter][to] = Grant { life, version, until, released: false };
+        }
+    }
+
+    /// A node starts the group, or extends its lease, until `until`: as many as are needed besides the votes it has must have
+    /// promised as much.
+    pub fn relies(&mut self, node: usize, life: u8, votes: Votes, until: Instant, now: Instant) -> Result<(), String> {
         if until <= now {
             return Err(format!("node {node} relies on a lease that ended at {until}"));
         }
-        let promised = self.promised(node, life, others);
+        let promised = self.promised(node, life, votes);
         if until > promised {
             return Err(format!(
                 "node {node} relies on a lease until {until}, but the other voters promised it until {promised} only: {:?}",
                 self.grants.map(|grants| grants[node])
             ));
         }
-        self.nobody_else(node, node, life, now)?;
-        self.own_votes[node] = self.own_votes[node].max(until);
+        for voter in (0..NODES).filter(|voter| votes.has[*voter]) {
+            self.nobody_else(voter, node, life, now)?;
+            let before = self.own_votes[voter];
+            self.own_votes[voter] = (node, if before.0 == node { before.1.max(until) } else { until });
+        }
         Ok(())
     }
 
     /// Until when so many other voters have promised it to a node.
-    pub fn promised(&self, node: usize, life: u8, others: usize) -> Instant {
+    pub fn promised(&self, node: usize, life: u8, votes: Votes) -> Instant {
         let mut ends: Vec<Instant> = (0..NODES)
-            .filter(|voter| *voter != node)
+            .filter(|voter| !votes.has[*voter])
             .map(|voter| self.grants[voter][node])
             .filter(|grant| grant.life == life && !grant.released)
             .map(|grant| grant.until)
             .collect();
         ends.sort_unstable_by(|a, b| b.cmp(a));
-        match others.checked_sub(1) {
+        match votes.needed.checked_sub(1) {
             Some(last) => ends.get(last).copied().unwrap_or(0),
             None => Instant::MAX,
         }
@@ -129,10 +152,10 @@ impl Truth {
                 return Err(format!("voter {voter} grants the group to node {to} while node {holder} has it: {grant:?}"));
             }
         }
-        if voter != to && self.own_votes[voter] > now {
+        let (holder, end) = self.own_votes[voter];
+        if holder != to && end > now {
             return Err(format!(
-                "voter {voter} grants the group to node {to} while it relies on its own vote until {}",
-                self.own_votes[voter]
+                "the vote of {voter} grants the group to node {to} while node {holder} has it and relies on it until {end}"
             ));
         }
         Ok(())
@@ -143,8 +166,8 @@ impl Truth {
         for grant in self.grants.iter_mut().flatten().filter(|grant| grant.until <= now) {
             *grant = Grant::default();
         }
-        for end in self.own_votes.iter_mut().filter(|end| **end <= now) {
-            *end = 0;
+        for own in self.own_votes.iter_mut().filter(|(_, end)| *end <= now) {
+            *own = (0, 0);
         }
     }
 }

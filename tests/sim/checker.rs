@@ -122,6 +122,11 @@ impl Checker {
         self.voters[node] = voters.to_vec();
     }
 
+    /// A daemon goes on where another process stood: with these votes.
+    pub fn resumes(&mut self, node: usize, votes: impl Iterator<Item = usize>) {
+        votes.for_each(|vote| self.votes.resumes(node, vote));
+    }
+
     /// A daemon is gone, for whatever reason: it holds nothing any more.
     pub fn gone(&mut self, node: usize) {
         self.votes.gone(node);
@@ -151,7 +156,9 @@ impl Checker {
             for (group, lease) in &claims {
                 if self.nobody_else(vote, node, *group, now).is_ok() {
                     let slot = self.grant_slot(vote, node, *group);
-                    self.own_grants[slot] = (boot, clock.instant(clock.local(now) + *lease));
+                    let ends = clock.instant(clock.local(now) + *lease);
+                    let before = self.own_grants[slot];
+                    self.own_grants[slot] = (boot, if before.0 == boot { before.1.max(ends) } else { ends });
                 }
             }
         }

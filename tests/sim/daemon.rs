@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use drcm::{
     cluster::{Memory, Node, Start},
-    model::{Action, BootId, Decision, Event, Message, Output, StopReason, Tag},
+    model::{Action, BootId, Decision, Event, Message, NodeId, Output, StopReason, Tag},
 };
 use rand::Rng;
 
@@ -75,6 +75,13 @@ impl World {
         host.boot = boot;
         core.recall(&host.wishes, now);
         host.voters = Some(core.electorate().clone());
+        if resumes {
+            let notes = host.votes.notes.iter().flatten();
+            let held = |vote: &NodeId| notes.clone().find(|note| note.vote == *vote).map_or(*vote == host.id, |note| note.held);
+            let votes: Vec<usize> = (0..self.setup.count()).filter(|vote| held(&self.setup.nodes[*vote])).collect();
+            self.checker.resumes(node, votes.into_iter());
+        }
+        let host = &mut self.hosts[node];
         host.standby = core.view(now).standby;
         host.deadline = core.deadline().0;
         host.core = Some(core);
@@ -207,7 +214,7 @@ impl World {
             && let Event::Received { message: Message::Heartbeat(heartbeat), .. } = &event
         {
             let heartbeat = heartbeat.clone();
-            self.learns_of_its_vote(node, &heartbeat);
+            self.learns_of_votes(node, &heartbeat);
         }
         let host = &mut self.hosts[node];
         let Some(core) = host.core.as_mut() else { return };

@@ -70,6 +70,11 @@ impl VoteBook {
         self.grants[vote].remove(&node);
     }
 
+    /// A process that takes the place of another has what that had noted.
+    pub fn resumes(&mut self, node: usize, vote: usize) {
+        self.has[vote].insert(node);
+    }
+
     /// The process of a node is gone.
     pub fn gone(&mut self, node: usize) {
         (0..self.nodes.len()).for_each(|vote| self.passes(node, vote));
@@ -92,7 +97,9 @@ pub struct Disk {
     pub notes: Option<Vec<VoteNote>>,
     /// On their way to it.
     writing: VecDeque<VoteNotes>,
-    /// The vote of the node was lent when the disk was lost, and it has not heard so in its silence: so long, nothing is sure.
+    /// Votes that were given away from here, and of which the disk was lost and nobody heard since.
+    forgotten: BTreeSet<NodeId>,
+    /// Some were, and not all were heard of in the silence of the node: so long, nothing is sure.
     pub amnesia: Instant,
 }
 
@@ -134,32 +141,24 @@ impl World {
 
     /// The disk of a machine is lost.
     pub fn loses_notes(&mut self, node: usize) {
-        let id = self.hosts[node].id;
         let disk = &mut self.hosts[node].votes;
-        let lent = disk.notes.take().is_some_and(|notes| notes.iter().any(|note| note.vote == id && !note.held));
-        if lent {
+        disk.forgotten.extend(disk.notes.take().iter().flatten().filter(|note| !note.held).map(|note| note.vote));
+        if !disk.forgotten.is_empty() {
             disk.amnesia = NEVER;
         }
     }
 
-    /// A node runs with the vote of another that has a configuration by now in which the first does not vote.
-    pub fn is_taken_out_with_votes(&self) -> bool {
-        self.hosts.iter().enumerate().filter(|(_, host)| host.core.is_some()).any(|(node, host)| {
-            let notes = host.votes.notes.iter().flatten().filter(|note| note.held);
-            notes.filter_map(|note| self.hosts.iter().find(|voter| voter.id == note.vote)).any(|voter| {
-                let (theirs, ours) = (&self.setup.memberships[voter.layout], &self.setup.memberships[host.layout]);
-                theirs != ours && !theirs.voters.contains(&node)
-            })
-        })
-    }
-
-    /// A node that lost its notes hears that its vote is elsewhere: from then on it must not grant with it.
-    pub fn learns_of_its_vote(&mut self, node: usize, heartbeat: &Heartbeat) {
-        let id = self.hosts[node].id;
-        if heartbeat.ballot.as_ref().is_some_and(|ballot| ballot.votes.iter().any(|held| held.vote == id)) {
-            let silence = span(setup::longest(&self.hosts[node].config));
-            let in_time = self.now < self.hosts[node].resumed + silence;
-            self.hosts[node].votes.amnesia = if in_time { 0 } else { self.now + 3 * span(self.setup.longest_lease()) };
+    /// A node that lost its notes hears where a vote is that it had given away: from then on it must not grant with it.
+    pub fn learns_of_votes(&mut self, node: usize, heartbeat: &Heartbeat) {
+        let now = self.now;
+        let lease = span(self.setup.longest_lease());
+        let host = &mut self.hosts[node];
+        for held in heartbeat.ballot.iter().flat_map(|ballot| &ballot.votes) {
+            host.votes.forgotten.remove(&held.vote);
+        }
+        if host.votes.forgotten.is_empty() {
+            let in_time = now < host.resumed + span(setup::longest(&host.config));
+            host.votes.amnesia = if in_time { 0 } else { now + 3 * lease };
         }
     }
 

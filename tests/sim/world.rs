@@ -357,11 +357,10 @@ impl World {
     /// The first broken rule ends the run.
     pub fn fail(&mut self, what: String) {
         if self.failure.is_none()
-            && (self.hosts.iter().any(|host| host.votes.amnesia > self.now) || self.is_taken_out_with_votes())
+            && self.hosts.iter().any(|host| host.votes.amnesia > self.now)
             && ["grant", "relies", "becomes active"].iter().any(|word| what.contains(word))
         {
-            // docs/cluster.md: a voter that lost its notes while its vote was lent, and has not heard of it in its silence; a
-            // node that runs on while others, of whom it has votes, have taken it out.
+            // docs/cluster.md: a voter that lost its notes of votes it gave away, and has not heard of them in its silence.
             self.log(|| format!("not protected: {what}"));
             self.stats.unprotected += 1;
             self.setup.length = self.now;

@@ -332,7 +332,7 @@ impl Node {
             fingerprint: self.config.fingerprint,
             wishes: Some(self.wishes.digest()),
             electorate: Some(self.electorate.id()),
-            ballot: Some(self.ballot()),
+            ballot: Some(self.ballot(now)),
         };
         self.send(to, Message::Heartbeat(heartbeat));
         if let Some(want) = self.want_vote(to) {

@@ -170,6 +170,7 @@ impl Node {
         }
         let mut node = Self::new(config, me, memory.boot, start, now);
         node.silent_until = memory.silent_until;
+        node.votes.listens_until = node.votes.listens_until.min(memory.silent_until);
         node.votes.recall(memory.votes, now);
         node.tag = memory.tag;
         node.begin_roster_anew();
@@ -238,6 +239,7 @@ impl Node {
         self.expire(now);
         self.review(now);
         let greeted = self.publish(now);
+        self.extend(now);
         self.relay(&greeted, now);
         self.take_up(now);
         self.tend_votes(now);

@@ -438,20 +438,29 @@ impl Node {
                 tenure.sent_home_at = Some(now);
             }
             self.stop(position, why);
-            return;
         }
+    }
+
+    /// Tells the executor of leases that last longer than it knows: once a turn, when everybody has answered who does so at
+    /// once, this node's own votes among them.
+    pub(super) fn extend(&mut self, now: Time) {
         let lease = self.lease();
-        let Some(until) = self.told_until(&self.tenures[position], now) else { return };
-        let tenure = &mut self.tenures[position];
-        let Some(claim) = &mut tenure.claim else { return };
-        // Voters of another configuration may grant far less than T.
-        let step = until.since(now).min(lease) / 8;
-        if until >= claim.told + step {
-            claim.told = until;
-            self.out.push(Output::Act(Action::Extend { group: tenure.group, until }));
+        for position in 0..self.tenures.len() {
+            let tenure = &self.tenures[position];
+            if !tenure.leased || !matches!(tenure.phase, Phase::Starting | Phase::Running) {
+                continue;
+            }
+            let Some(until) = self.told_until(tenure, now) else { continue };
+            let group = tenure.group;
+            let Some(claim) = &mut self.tenures[position].claim else { continue };
+            // Voters of another configuration may grant far less than T.
+            let step = until.since(now).min(lease) / 8;
+            if until >= claim.told + step {
+                claim.told = until;
+                self.out.push(Output::Act(Action::Extend { group, until }));
+            }
+            self.look_again(until.before(self.stop_lead()), Wake::LeaseEnd(group), now);
         }
-        let group = tenure.group;
-        self.look_again(until.before(self.stop_lead()), Wake::LeaseEnd(group), now);
     }
 
     /// Why a group that is up here, or on its way up, must be stopped although its lease lasts.

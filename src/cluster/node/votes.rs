@@ -27,10 +27,11 @@ const VOTES_PER_HEARTBEAT: usize = 30;
 
 impl Node {
     /// What heartbeats say of votes.
-    pub(super) fn ballot(&self) -> Ballot {
+    pub(super) fn ballot(&self, now: Time) -> Ballot {
         let mut votes = self.votes.held();
         votes.truncate(VOTES_PER_HEARTBEAT);
-        Ballot { takes: self.votes.takes(self.me) && self.votes.is_voter() && !self.leaving, lent: self.votes.is_lent(), votes }
+        let takes = self.votes.takes(self.me) && self.votes.is_voter() && !self.leaving && self.votes.listens_until <= now;
+        Ballot { takes, lent: self.votes.is_lent(), votes }
     }
 
     /// Goes with each heartbeat while our own vote is elsewhere.
@@ -52,7 +53,13 @@ impl Node {
             let longest = self.votes.longest;
             let slot = self.votes.slot(at);
             let home = held.vote == from;
+            slot.heard = slot.heard.max(held.number);
             match &mut slot.place {
+                Place::Passing { .. } if held.number >= slot.number => {
+                    // It has arrived, and may have gone further, although nobody said so.
+                    self.votes.drop(at, from, held.number);
+                    self.out.push(Output::Decided(Decision::Vote { vote: held.vote, news: VoteNews::Passed { to: from } }));
+                }
                 Place::Here(_) if held.number > slot.number => {
                     self.votes.drop(at, from, held.number);
                     self.out.push(Output::Decided(Decision::Vote { vote: held.vote, news: VoteNews::Overtaken { by: from } }));
@@ -79,9 +86,12 @@ impl Node {
     /// A vote is offered to us.
     pub(super) fn vote_offered(&mut self, from: NodeId, part: &PassVote, now: Time) {
         let Some(at) = self.votes.position(part.vote).filter(|_| self.votes.takes(part.vote)) else { return };
+        let listening = now < self.votes.listens_until;
         let slot = self.votes.slot(at);
         if part.number <= slot.number {
             self.answer_offer(from, at, part.number);
+        } else if part.number <= slot.heard || listening {
+            // It was here, or may have been, in a life that is forgotten. That cannot be answered: it was taken, and is not here.
         } else if self.leaving {
             if !matches!(slot.place, Place::Here(_)) {
                 slot.place = Place::Away { with: None };
