@@ -7,6 +7,7 @@ pub mod address;
 pub mod application;
 pub mod crontab;
 mod error;
+pub mod file_system;
 pub mod script;
 mod turn;
 
@@ -14,10 +15,11 @@ use std::{path::PathBuf, time::Duration};
 
 use tokio::sync::mpsc;
 
-use crate::model::{Assignment, Driver, FileSystem, Resource, Server, Spec, Time};
+use crate::model::{Assignment, Driver, Resource, Server, Spec, Time};
 
 pub use address::{AddressEvent, Addresses};
 pub use error::DriverError;
+pub use file_system::{FileSystems, MountError};
 
 use application::Applications;
 use script::{Scripts, Verb};
@@ -87,6 +89,7 @@ impl Settings {
 pub struct Drivers {
     addresses: Addresses,
     applications: Applications,
+    file_systems: FileSystems,
     scripts: Scripts,
     settings: Settings,
 }
@@ -99,8 +102,13 @@ impl Drivers {
     /// When the kernel refuses a socket (needs CAP_NET_ADMIN and CAP_NET_RAW).
     pub fn new(settings: Settings) -> Result<(Self, mpsc::Receiver<AddressEvent>), DriverError> {
         let (addresses, events) = Addresses::open()?;
-        let drivers =
-            Self { addresses, applications: Applications::new(settings.clone()), scripts: Scripts::new(settings.clone()), settings };
+        let drivers = Self {
+            addresses,
+            applications: Applications::new(settings.clone()),
+            file_systems: FileSystems::new(&settings),
+            scripts: Scripts::new(settings.clone()),
+            settings,
+        };
         Ok((drivers, events))
     }
 
@@ -124,7 +132,8 @@ impl Drivers {
             (Spec::Application(application), Driver::Native | Driver::Script(_)) => {
                 self.applications.probe(application, assignment, limit).await
             }
-            (Spec::FileSystem(file_system), Driver::Native | Driver::Script(_)) => script::mounted(file_system),
+            (Spec::FileSystem(file_system), Driver::Native) => self.file_systems.probe(resource, file_system).await,
+            (Spec::FileSystem(named), Driver::Script(_)) => file_system::mounted(named),
             (Spec::Service(_), driver) => self.ask_script(resource, driver, Verb::Status).await,
         }
     }
@@ -146,6 +155,7 @@ impl Drivers {
                 self.addresses.adopt(address, until);
                 Ok(())
             }
+            (Spec::FileSystem(file_system), Driver::Native) => self.file_systems.start(resource, file_system).await,
             (Spec::FileSystem(_) | Spec::Service(_) | Spec::Crontab(_), driver) => {
                 self.run_script(resource, &self.script_of(resource, driver), Verb::Start, limit).await
             }
@@ -169,6 +179,7 @@ impl Drivers {
                 // Whatever the script left: an address must not outlive its lease.
                 DriverError::gather([by_script, self.addresses.stop(address).await])
             }
+            (Spec::FileSystem(file_system), Driver::Native) => self.file_systems.stop(resource, file_system).await,
             (Spec::FileSystem(_) | Spec::Service(_) | Spec::Crontab(_), driver) => {
                 self.run_script(resource, &self.script_of(resource, driver), Verb::Stop, limit).await
             }
@@ -185,6 +196,7 @@ impl Drivers {
             (Spec::Address(_) | Spec::Crontab(_) | Spec::Application(_), Driver::Native | Driver::Script(_)) => {
                 self.probe(resource, assignment).await
             }
+            (Spec::FileSystem(file_system), Driver::Native) => self.file_systems.check(resource, file_system).await,
             (Spec::FileSystem(_) | Spec::Service(_), driver) => self.ask_script(resource, driver, Verb::Watch).await,
         }
     }
@@ -208,12 +220,12 @@ impl Drivers {
         self.scripts.run(resource, script, verb, limit).await
     }
 
-    /// The script of a resource. Services and file systems have no driver of ours yet: they get the stock one.
+    /// The script of a resource. Services have no driver of ours yet: they get the stock one.
     fn script_of(&self, resource: &Resource, driver: &Driver) -> PathBuf {
         match driver {
             Driver::Script(path) => path.clone(),
             Driver::Native => self.settings.resource_dir.join(match &resource.spec {
-                Spec::FileSystem(FileSystem { source, .. }) if source.starts_with("//") => "cifs.sh",
+                // Has a driver of its own, as have addresses, crontabs and applications.
                 Spec::FileSystem(_) => "nfs.sh",
                 Spec::Service(_) => "service.sh",
                 Spec::Address(_) => "ipv4addr.sh",

@@ -68,6 +68,12 @@ impl Secret {
     pub fn length(&self) -> usize {
         self.0.len() - 1
     }
+
+    /// What is secret, for a test to compare with.
+    #[cfg(test)]
+    pub(crate) fn reveal(&self) -> &str {
+        self.text().to_str().expect("tests use text")
+    }
 }
 
 impl Drop for Secret {
