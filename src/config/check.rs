@@ -15,7 +15,7 @@ use super::{
     advice::advice,
     auth::{AuthFault, auth_faults},
     finding::{Finding, Severity, render},
-    keys, load,
+    keys, load, mounts,
     template::write_template,
 };
 
@@ -216,11 +216,12 @@ fn host(config: &Config, node: &NodeConfig, findings: &mut Vec<Finding>) {
         {
             script(path, &what, findings);
         }
-        if let (Driver::Script(path), Some(options)) = (&resource.driver, &resource.options.mount_options) {
-            findings.push(
-                Finding::new(Severity::Warning, format!("{what}: the mount_options `{options}` have no effect: scripts are given none"))
-                    .help(format!("set them in {}, or in /etc/fstab", path.display())),
-            );
+        if let (Driver::Script(path), Some(_)) = (&resource.driver, &resource.options.mount_options) {
+            let message = format!("{what}: {} is given its mount_options as DRCM_MOUNT_OPTIONS", path.display());
+            findings.push(Finding::new(Severity::Info, message).help("the stock scripts use them; a script of your own has to"));
+        }
+        if let Spec::FileSystem(file_system) = &resource.spec {
+            mounts::check(resource, file_system, &config.server.auth_dir, &what, findings);
         }
         spec(resource, &what, &mut seen_devices, findings);
     }

@@ -16,6 +16,7 @@ mod finding;
 mod fingerprint;
 mod group;
 mod keys;
+mod mounts;
 mod node;
 mod paces;
 mod resolve;

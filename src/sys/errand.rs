@@ -34,9 +34,10 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::{SysError, watch};
 
-/// Errands on one subject that may be stuck at a time.
+/// Errands of one sort on one subject that may be stuck at a time.
 const STUCK_EACH: usize = 3;
-/// Errands that may be stuck at a time in all: each holds a copy of what little memory we have changed since.
+/// Errands that may be stuck at a time in all: each holds a copy of what little memory we have changed since. What takes a
+/// mount away is not held up by those that ask.
 const STUCK_IN_ALL: usize = 24;
 /// Longest answer; a pipe takes as much in one piece.
 const ANSWER: usize = 2048;
@@ -140,6 +141,29 @@ pub enum Errand {
     },
 }
 
+/// What errands have in common that would be stuck in the same place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sort {
+    Ask,
+    Mount,
+    Unmount,
+    /// By force, or out of sight: what helps when the others are stuck.
+    Free,
+}
+
+impl Errand {
+    fn sort(&self) -> Sort {
+        match self {
+            Self::Mount { .. } => Sort::Mount,
+            Self::Unmount { flags, .. } if flags.intersects(MntFlags::MNT_FORCE | MntFlags::MNT_DETACH) => Sort::Free,
+            Self::Unmount { .. } => Sort::Unmount,
+            Self::Look { .. } | Self::MakeDirectories { .. } | Self::Resolve { .. } | Self::ReadSuperblock { .. } | Self::Claim { .. } => {
+                Sort::Ask
+            }
+        }
+    }
+}
+
 /// Why an errand has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ErrandError {
@@ -150,7 +174,7 @@ pub enum ErrandError {
     #[error("no answer within {0:?}")]
     Late(Duration),
     /// Too many did not come back: another one would be stuck as well.
-    #[error("{0} earlier attempts are stuck in the kernel; no further one is made until they are over")]
+    #[error("{0} earlier attempts are stuck in the kernel, and no further one is made until they are over: a server or disk is dead")]
     TooMany(usize),
     /// It could not be sent, or ended without a word.
     #[error(transparent)]
@@ -168,7 +192,7 @@ pub struct Errands {
 struct Stuck {
     pid: Pid,
     subject: PathBuf,
-    mounts: bool,
+    sort: Sort,
 }
 
 /// A child that has not answered yet. Dropping it kills it.
@@ -196,15 +220,13 @@ impl Errands {
     /// # Errors
     /// Also when too many errands on the same subject are stuck already.
     pub async fn send(&self, subject: &Path, errand: Errand, limit: Duration) -> Result<Vec<u8>, ErrandError> {
-        let stuck = self.stuck_on(subject);
-        if stuck >= STUCK_EACH || self.stuck().len() >= STUCK_IN_ALL {
-            return Err(ErrandError::TooMany(stuck.max(STUCK_EACH)));
-        }
+        let sort = errand.sort();
+        self.room_for(subject, sort)?;
         let call = |call, errno| SysError::Call { call, errno };
         let (answer, tell) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).map_err(|errno| call("pipe2", errno))?;
         let answer = watch(answer)?;
         let pid = start(&errand, tell).map_err(|errno| call("fork", errno))?;
-        let child = Stuck { pid, subject: subject.to_owned(), mounts: matches!(errand, Errand::Mount { .. }) };
+        let child = Stuck { pid, subject: subject.to_owned(), sort };
         let mut sent = Sent { child, errands: self.clone(), reaped: false };
         let mut bytes = [0; ANSWER + 4];
         let read = timeout(limit, async {
@@ -236,24 +258,19 @@ impl Errands {
         }
     }
 
-    /// How many errands on a subject are stuck now.
-    #[must_use]
-    pub fn stuck_on(&self, subject: &Path) -> usize {
-        let mut stuck = self.stuck();
-        stuck.retain(|stuck| !reap(stuck.pid));
-        stuck.iter().filter(|stuck| stuck.subject == subject).count()
+    fn room_for(&self, subject: &Path, sort: Sort) -> Result<(), ErrandError> {
+        let stuck = self.stuck();
+        let like_it = stuck.iter().filter(|stuck| stuck.subject == subject && stuck.sort == sort).count();
+        let full = stuck.len() >= STUCK_IN_ALL && !matches!(sort, Sort::Unmount | Sort::Free);
+        if like_it >= STUCK_EACH || full { Err(ErrandError::TooMany(stuck.len())) } else { Ok(()) }
     }
 
     /// Waits, at most for `limit`, until no given up mount of a subject can come about any more; false when one still may.
     pub async fn settle(&self, subject: &Path, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
         loop {
-            {
-                let mut stuck = self.stuck();
-                stuck.retain(|stuck| !reap(stuck.pid));
-                if !stuck.iter().any(|stuck| stuck.mounts && stuck.subject == subject) {
-                    return true;
-                }
+            if !self.stuck().iter().any(|stuck| stuck.sort == Sort::Mount && stuck.subject == subject) {
+                return true;
             }
             if Instant::now() >= deadline {
                 return false;
@@ -262,8 +279,11 @@ impl Errands {
         }
     }
 
+    /// Those that are still stuck; the others are reaped.
     fn stuck(&self) -> MutexGuard<'_, Vec<Stuck>> {
-        self.stuck.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut stuck = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
+        stuck.retain(|stuck| !reap(stuck.pid));
+        stuck
     }
 }
 
@@ -459,7 +479,7 @@ mod tests {
             errands.send(&inner, Errand::Look { target: text("/") }, second).await.unwrap();
             let missing = errands.send(&inner, Errand::Look { target: text("/no/such") }, second).await.unwrap_err();
             assert!(matches!(missing, ErrandError::Refused(Errno::ENOENT)), "{missing}");
-            assert_eq!(errands.stuck_on(&inner), 0);
+            assert!(errands.stuck().is_empty());
             let begin = Instant::now();
             for _ in 0..100 {
                 errands.send(&inner, Errand::Look { target: text("/") }, second).await.unwrap();

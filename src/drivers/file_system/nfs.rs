@@ -64,7 +64,7 @@ pub(super) fn try_next(errno: Errno, next: &str) -> bool {
 
 /// Locks of version 3 are kept by a program on this side.
 pub(super) fn needs_statd(version: &str, words: &[String]) -> bool {
-    !version.starts_with('4') && !has(words, &["nolock"]) && !value_of(words, &["local_lock"]).is_some_and(|value| value == "all")
+    !version.starts_with('4') && !has(words, &["nolock"]) && value_of(words, &["local_lock"]) != Some("all")
 }
 
 fn versions(words: &[String]) -> Vec<String> {
