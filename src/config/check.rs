@@ -15,7 +15,7 @@ use super::{
     advice::advice,
     auth::{AuthFault, auth_faults},
     finding::{Finding, Severity, render},
-    keys, load, mounts,
+    interfaces, keys, load, mounts,
     template::write_template,
 };
 
@@ -245,11 +245,15 @@ fn spec<'c>(resource: &'c Resource, what: &str, seen_devices: &mut HashSet<&'c s
     match &resource.spec {
         Spec::Address(address) => {
             let device = address.interface.device.as_str();
-            if seen_devices.insert(device) && if_nametoindex(device).is_err() {
-                findings.push(
+            if !seen_devices.insert(device) {
+                return;
+            }
+            match if_nametoindex(device) {
+                Ok(index) => interfaces::check(device, index, what, findings),
+                Err(_) => findings.push(
                     Finding::new(Severity::Warning, format!("{what}: this host has no interface `{device}`"))
                         .help("`ip link` lists the interfaces; all nodes use the name in the file"),
-                );
+                ),
             }
         }
         Spec::Crontab(crontab) => {

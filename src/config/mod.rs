@@ -15,6 +15,7 @@ mod fields;
 mod finding;
 mod fingerprint;
 mod group;
+mod interfaces;
 mod keys;
 mod mounts;
 mod node;

@@ -18,10 +18,12 @@ use tokio::sync::mpsc;
 use crate::model::{Assignment, Driver, Resource, Server, Spec, Time};
 
 pub use address::{AddressEvent, Addresses};
+pub use crontab::drift::News;
 pub use error::DriverError;
 pub use file_system::{FileSystems, MountError};
 
 use application::Applications;
+use crontab::{ByScript, drift::Drift};
 use script::{Scripts, Verb};
 
 /// What the system says of a resource now. That it could not be asked is an error, and means nothing about the resource.
@@ -89,6 +91,8 @@ impl Settings {
 pub struct Drivers {
     addresses: Addresses,
     applications: Applications,
+    by_script: ByScript,
+    drift: Drift,
     file_systems: FileSystems,
     scripts: Scripts,
     settings: Settings,
@@ -105,6 +109,8 @@ impl Drivers {
         let drivers = Self {
             addresses,
             applications: Applications::new(settings.clone()),
+            by_script: ByScript::default(),
+            drift: Drift::open(),
             file_systems: FileSystems::new(&settings),
             scripts: Scripts::new(settings.clone()),
             settings,
@@ -118,6 +124,11 @@ impl Drivers {
         &self.addresses
     }
 
+    /// What happens to resources between two checks, as far as the system tells by itself: edited crontabs.
+    pub async fn news<'r>(&self, resources: impl Iterator<Item = &'r Resource>) -> News {
+        self.drift.of(resources).await
+    }
+
     /// What the system says now. Changes nothing, except that an application's ensure script, which is its only probe, may
     /// restart what died.
     ///
@@ -128,7 +139,8 @@ impl Drivers {
         match (&resource.spec, &resource.driver) {
             // The scripts of addresses and crontabs know no question; what they do can be seen without them.
             (Spec::Address(address), Driver::Native | Driver::Script(_)) => self.addresses.probe(address).await,
-            (Spec::Crontab(crontab), Driver::Native | Driver::Script(_)) => crontab::probe(crontab).await,
+            (Spec::Crontab(crontab), Driver::Native) => crontab::probe(crontab).await,
+            (Spec::Crontab(crontab), Driver::Script(_)) => Ok(self.by_script.judge(&resource.id, crontab::probe(crontab).await?)),
             (Spec::Application(application), Driver::Native | Driver::Script(_)) => {
                 self.applications.probe(application, assignment, limit).await
             }
@@ -156,7 +168,12 @@ impl Drivers {
                 Ok(())
             }
             (Spec::FileSystem(file_system), Driver::Native) => self.file_systems.start(resource, file_system).await,
-            (Spec::FileSystem(_) | Spec::Service(_) | Spec::Crontab(_), driver) => {
+            (Spec::Crontab(crontab), Driver::Script(script)) => {
+                self.run_script(resource, script, Verb::Start, limit).await?;
+                self.by_script.started(&resource.id, crontab).await;
+                Ok(())
+            }
+            (Spec::FileSystem(_) | Spec::Service(_), driver) => {
                 self.run_script(resource, &self.script_of(resource, driver), Verb::Start, limit).await
             }
         }
@@ -180,20 +197,25 @@ impl Drivers {
                 DriverError::gather([by_script, self.addresses.stop(address).await])
             }
             (Spec::FileSystem(file_system), Driver::Native) => self.file_systems.stop(resource, file_system).await,
-            (Spec::FileSystem(_) | Spec::Service(_) | Spec::Crontab(_), driver) => {
+            (Spec::Crontab(_), Driver::Script(script)) => {
+                self.by_script.stopping(&resource.id);
+                self.run_script(resource, script, Verb::Stop, limit).await
+            }
+            (Spec::FileSystem(_) | Spec::Service(_), driver) => {
                 self.run_script(resource, &self.script_of(resource, driver), Verb::Stop, limit).await
             }
         }
     }
 
     /// The periodic check of something that should be up: asks, and lets what can repair itself do so (`watch` of scripts,
-    /// the ensure script of applications).
+    /// the ensure script of applications, an edited crontab).
     ///
     /// # Errors
     /// When the system could not be asked.
     pub async fn check(&self, resource: &Resource, assignment: &Assignment) -> Result<Condition, DriverError> {
         match (&resource.spec, &resource.driver) {
-            (Spec::Address(_) | Spec::Crontab(_) | Spec::Application(_), Driver::Native | Driver::Script(_)) => {
+            (Spec::Crontab(crontab), Driver::Native) => crontab::check(crontab).await,
+            (Spec::Address(_) | Spec::Application(_), Driver::Native | Driver::Script(_)) | (Spec::Crontab(_), Driver::Script(_)) => {
                 self.probe(resource, assignment).await
             }
             (Spec::FileSystem(file_system), Driver::Native) => self.file_systems.check(resource, file_system).await,
