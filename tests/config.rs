@@ -316,7 +316,7 @@ fn check_says_what_a_host_lacks() {
             start = "a"
             stop = "b"
             [filesystems.data]
-            source = "h:/d"
+            source = "LABEL=no-such-label"
             target = "/d"
             mount_options = "ro"
             [addresses.entry]
@@ -355,7 +355,8 @@ fn check_says_what_a_host_lacks() {
         "many crons pass over a file of the name `jobs.cron`",
         "mine.sh is not executable",
         "application feed: this host has no user `no-such-user`",
-        "the mount_options `ro` have no effect",
+        "file system data: this host has no /dev/disk/by-label/no-such-label",
+        "file system data: native driver",
         "WARNING: two voters",
         "INFO: node b: transport = tcp: heartbeats to and from it go by TCP port 53897, every 10 ms or more",
         "WARNING: node b: by TCP, a lost packet can hold up",

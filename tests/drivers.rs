@@ -13,6 +13,8 @@ mod application;
 mod child;
 #[path = "drivers/crontab.rs"]
 mod crontab;
+#[path = "drivers/file_system.rs"]
+mod file_system;
 #[path = "drivers/namespace.rs"]
 mod namespace;
 #[path = "drivers/script.rs"]

@@ -208,8 +208,8 @@ fn script(resource: &Resource) -> Option<String> {
         Spec::Crontab(_) => Some("crontab.sh"),
         Spec::Service(_) => Some("service.sh"),
         Spec::FileSystem(file_system) if file_system.source.starts_with("//") => Some("cifs.sh"),
-        Spec::FileSystem(file_system) if file_system.source.contains(":/") => Some("nfs.sh"),
-        Spec::FileSystem(_) | Spec::Application(_) => None,
+        Spec::FileSystem(_) => Some("nfs.sh"),
+        Spec::Application(_) => None,
     };
     match &resource.driver {
         Driver::Script(path) => Some(path.to_string_lossy().into_owned()),

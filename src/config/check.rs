@@ -15,7 +15,7 @@ use super::{
     advice::advice,
     auth::{AuthFault, auth_faults},
     finding::{Finding, Severity, render},
-    keys, load,
+    interfaces, keys, load, mounts,
     template::write_template,
 };
 
@@ -216,11 +216,12 @@ fn host(config: &Config, node: &NodeConfig, findings: &mut Vec<Finding>) {
         {
             script(path, &what, findings);
         }
-        if let (Driver::Script(path), Some(options)) = (&resource.driver, &resource.options.mount_options) {
-            findings.push(
-                Finding::new(Severity::Warning, format!("{what}: the mount_options `{options}` have no effect: scripts are given none"))
-                    .help(format!("set them in {}, or in /etc/fstab", path.display())),
-            );
+        if let (Driver::Script(path), Some(_)) = (&resource.driver, &resource.options.mount_options) {
+            let message = format!("{what}: {} is given its mount_options as DRCM_MOUNT_OPTIONS", path.display());
+            findings.push(Finding::new(Severity::Info, message).help("the stock scripts use them; a script of your own has to"));
+        }
+        if let Spec::FileSystem(file_system) = &resource.spec {
+            mounts::check(resource, file_system, &config.server.auth_dir, &what, findings);
         }
         spec(resource, &what, &mut seen_devices, findings);
     }
@@ -244,11 +245,15 @@ fn spec<'c>(resource: &'c Resource, what: &str, seen_devices: &mut HashSet<&'c s
     match &resource.spec {
         Spec::Address(address) => {
             let device = address.interface.device.as_str();
-            if seen_devices.insert(device) && if_nametoindex(device).is_err() {
-                findings.push(
+            if !seen_devices.insert(device) {
+                return;
+            }
+            match if_nametoindex(device) {
+                Ok(index) => interfaces::check(device, index, what, findings),
+                Err(_) => findings.push(
                     Finding::new(Severity::Warning, format!("{what}: this host has no interface `{device}`"))
                         .help("`ip link` lists the interfaces; all nodes use the name in the file"),
-                );
+                ),
             }
         }
         Spec::Crontab(crontab) => {

@@ -5,7 +5,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::model::{Address, Application, Crontab, Driver, FileSystem, Interface, Kind, Options, Resource, ResourceId, Service, Spec};
+use crate::model::{
+    Address, Application, Crontab, Driver, FileSystem, Interface, Kind, MountSource, Options, Resource, ResourceId, Service, Spec, is_bind,
+};
 
 use super::{draft::ResourceDraft, fields::Fields, finding::Findings, keys, server, source::Span};
 
@@ -67,6 +69,11 @@ fn stock_script(kind: Kind, source: Option<&str>) -> Option<PathBuf> {
     Some(Path::new(STOCK).join(name))
 }
 
+/// Whether the native driver mounts what names this script, or none: both stock scripts mount any source that it knows.
+fn is_mounter(script: Option<&Path>) -> bool {
+    script.is_none_or(|script| ["nfs.sh", "cifs.sh"].iter().any(|name| script == Path::new(STOCK).join(name)))
+}
+
 struct Reader<'d> {
     kind: Kind,
     nickname: &'d str,
@@ -85,7 +92,8 @@ impl Reader<'_> {
         }
     }
 
-    /// The native driver stands for the stock scripts of addresses and crontabs. A script of the site's own stays what it is.
+    /// The native driver stands for the stock scripts of addresses, crontabs and file systems. A script of the site's own stays
+    /// what it is.
     fn driver(&self, script_driver: bool, findings: &mut Findings<'_>) -> Option<Driver> {
         if self.kind == Kind::Application {
             return Some(Driver::Native);
@@ -96,6 +104,9 @@ impl Reader<'_> {
         };
         let source = self.fields.text("source", findings).map(|text| text.text);
         let stock = stock_script(self.kind, source.as_deref());
+        if self.kind == Kind::FileSystem && !script_driver && is_mounter(written.as_deref()) {
+            return Some(Driver::Native);
+        }
         let Some(script) = written.clone().or_else(|| stock.clone()) else {
             // A missing source is reported by itself.
             if source.is_some() {
@@ -117,18 +128,56 @@ impl Reader<'_> {
     fn file_system(&self, findings: &mut Findings<'_>) -> Option<FileSystem> {
         let source = self.required("source", findings);
         let target = self.required_path("target", findings);
-        let script = self.fields.text("script", findings);
-        if let Some(source) = &source
-            && script.is_some_and(|script| script.text.ends_with("/cifs.sh"))
-            && !source.starts_with("//")
-        {
+        let script = self.fields.text("script", findings).map(|script| PathBuf::from(script.text));
+        let (mut source, target) = (source?, target?);
+        if target == Path::new("/") {
+            let span = self.fields.span("target").unwrap_or(self.span);
+            findings.error(span, format!("{} cannot be mounted on /", self.what()), "name a directory of its own, such as /data");
+            return None;
+        }
+        if script.as_deref().is_some_and(|script| script.ends_with("cifs.sh")) && !source.starts_with("//") {
             findings.warning(
                 self.fields.span("source").unwrap_or(self.span),
                 format!("{} is mounted by cifs.sh, but its source `{source}` does not begin with //", self.what()),
                 "a share is written //host/path",
             );
+            if source.starts_with('/') && is_mounter(script.as_deref()) {
+                source.insert(0, '/');
+            }
         }
-        Some(FileSystem { source: source?, target: target? })
+        if is_mounter(script.as_deref()) {
+            let mount_options = self.fields.text("mount_options", findings).map(|text| text.text);
+            self.mountable(&source, mount_options.as_deref(), findings)?;
+        }
+        Some(FileSystem { source, target })
+    }
+
+    /// `None` (reported) when the native driver could not make sense of a source or of its options.
+    fn mountable(&self, source: &str, mount_options: Option<&str>, findings: &mut Findings<'_>) -> Option<()> {
+        let parsed = match MountSource::parse(source, is_bind(mount_options)) {
+            Ok(parsed) => parsed,
+            Err(help) => {
+                let span = self.fields.span("source").unwrap_or(self.span);
+                findings.error(span, format!("{} has the source `{source}`, which is none", self.what()), help);
+                return None;
+            }
+        };
+        for word in mount_options.unwrap_or_default().split(',') {
+            // Never the value: it may be a password.
+            let name = word.split('=').next().unwrap_or_default().trim();
+            let help = match (name, &parsed) {
+                ("password" | "pass" | "credentials" | "cred", MountSource::Share { .. }) => {
+                    "the credentials of a share belong into auth_dir/HOST, which only root may read"
+                }
+                ("loop", _) => "make the loop device beforehand (losetup) and name it as the source",
+                ("remount" | "move", _) => "this is an action, no property of a mount; remove it",
+                _ => continue,
+            };
+            // Not where the option stands: the line would be shown with it.
+            findings.error(self.span, format!("{} has the mount option `{name}`", self.what()), help);
+            return None;
+        }
+        Some(())
     }
 
     fn service(&self, findings: &mut Findings<'_>) -> Option<Service> {

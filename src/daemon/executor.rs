@@ -424,11 +424,15 @@ impl Worker {
         let interval = |member: &Member| self.shared.node.checks.of(member.assignment.resource.kind);
         let mut due: Vec<Instant> = self.members.iter().map(|member| Instant::now() + interval(member)).collect();
         let mut stalled = vec![0; self.members.len()];
+        let mut news = self.shared.drivers.news(self.members.iter().map(|member| &member.resource)).await;
         loop {
             let Some((position, at)) = due.iter().copied().enumerate().min_by_key(|(_, at)| *at) else {
                 return std::future::pending().await;
             };
-            sleep_until(at).await;
+            let position = tokio::select! {
+                () = sleep_until(at) => position,
+                changed = news.next() => changed,
+            };
             if self.attended().await {
                 // Everything is looked at as soon as that is over.
                 due.fill(Instant::now());

@@ -1,12 +1,14 @@
 //! Crontabs: a template copied into cron's directory, whole or not at all.
 
+pub mod drift;
+
 use std::{
     collections::BTreeMap,
     fs::{self, File, FileTimes, OpenOptions},
     io::{self, Read, Write},
     os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::SystemTime,
 };
 
@@ -14,7 +16,7 @@ use nix::{libc, unistd};
 use tokio::task::spawn_blocking;
 
 use super::{Condition, DriverError, turn::Turn};
-use crate::model::Crontab;
+use crate::model::{Crontab, ResourceId};
 
 /// A crontab larger than this is a mistake in the configuration.
 const LIMIT: u64 = 4 << 20;
@@ -50,6 +52,61 @@ pub async fn stop(crontab: &Crontab) -> Result<(), DriverError> {
 pub async fn probe(crontab: &Crontab) -> Result<Condition, DriverError> {
     let crontab = crontab.clone();
     spawn_blocking(move || compare(&crontab)).await.expect("the work neither panics nor is it aborted")
+}
+
+/// As [`probe`], and puts back what was edited, deleted, or has an older template.
+///
+/// # Errors
+/// Either file cannot be read.
+pub async fn check(crontab: &Crontab) -> Result<Condition, DriverError> {
+    let found = probe(crontab).await?;
+    if found == Condition::Up {
+        return Ok(found);
+    }
+    let target = installed(crontab)?;
+    match start(crontab).await {
+        Ok(()) => {
+            let what = if found == Condition::Down { "was gone" } else { "was not what its template says" };
+            tracing::warn!("{} {what} and has been installed again", target.display());
+            Ok(Condition::Up)
+        }
+        Err(error) => {
+            tracing::warn!("{} cannot be mended: {error}", target.display());
+            Ok(found)
+        }
+    }
+}
+
+/// What scripts of a site's own make of their crontabs. They know no question but start and stop, and may install elsewhere or
+/// something else than the template: how the documented place looked right after a good start is how it is expected to look.
+#[derive(Clone, Debug, Default)]
+pub struct ByScript(Arc<Mutex<BTreeMap<ResourceId, Condition>>>);
+
+impl ByScript {
+    /// After a good start.
+    pub async fn started(&self, id: &ResourceId, crontab: &Crontab) {
+        let Ok(seen) = probe(crontab).await else { return };
+        let before = self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), seen);
+        if seen != Condition::Up && before != Some(seen) {
+            let what = if seen == Condition::Down { "installs elsewhere" } else { "installs something else than its template" };
+            tracing::info!("{id}: its script {what}; that its crontab is there is not checked beyond that, its start is trusted");
+        }
+    }
+
+    /// Before a stop.
+    pub fn stopping(&self, id: &ResourceId) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+    }
+
+    /// What a look at the documented place means.
+    #[must_use]
+    pub fn judge(&self, id: &ResourceId, seen: Condition) -> Condition {
+        let expected = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(id).copied();
+        match (expected, seen) {
+            (Some(Condition::Down), _) | (Some(Condition::Partial), Condition::Partial) => Condition::Up,
+            (_, seen) => seen,
+        }
+    }
 }
 
 /// Why cron would silently ignore a file of this name, if it would: names in cron's directories are letters, digits, `_` and

@@ -4,6 +4,7 @@ use std::{io, net::IpAddr, path::PathBuf, time::Duration};
 
 use nix::errno::Errno;
 
+use super::file_system::MountError;
 use crate::sys::{
     SysError,
     child::{End, Finished, LastLine},
@@ -160,6 +161,9 @@ pub enum DriverError {
         /// `name (pid)` of each.
         processes: Vec<String>,
     },
+    /// A file system is not as it should be.
+    #[error(transparent)]
+    Mount(Box<MountError>),
     /// More than one thing failed.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; and "))]
     Several(Vec<DriverError>),

@@ -7,6 +7,7 @@ pub mod address;
 pub mod application;
 pub mod crontab;
 mod error;
+pub mod file_system;
 pub mod script;
 mod turn;
 
@@ -14,12 +15,15 @@ use std::{path::PathBuf, time::Duration};
 
 use tokio::sync::mpsc;
 
-use crate::model::{Assignment, Driver, FileSystem, Resource, Server, Spec, Time};
+use crate::model::{Assignment, Driver, Resource, Server, Spec, Time};
 
 pub use address::{AddressEvent, Addresses};
+pub use crontab::drift::News;
 pub use error::DriverError;
+pub use file_system::{FileSystems, MountError};
 
 use application::Applications;
+use crontab::{ByScript, drift::Drift};
 use script::{Scripts, Verb};
 
 /// What the system says of a resource now. That it could not be asked is an error, and means nothing about the resource.
@@ -87,6 +91,9 @@ impl Settings {
 pub struct Drivers {
     addresses: Addresses,
     applications: Applications,
+    by_script: ByScript,
+    drift: Drift,
+    file_systems: FileSystems,
     scripts: Scripts,
     settings: Settings,
 }
@@ -99,8 +106,15 @@ impl Drivers {
     /// When the kernel refuses a socket (needs CAP_NET_ADMIN and CAP_NET_RAW).
     pub fn new(settings: Settings) -> Result<(Self, mpsc::Receiver<AddressEvent>), DriverError> {
         let (addresses, events) = Addresses::open()?;
-        let drivers =
-            Self { addresses, applications: Applications::new(settings.clone()), scripts: Scripts::new(settings.clone()), settings };
+        let drivers = Self {
+            addresses,
+            applications: Applications::new(settings.clone()),
+            by_script: ByScript::default(),
+            drift: Drift::open(),
+            file_systems: FileSystems::new(&settings),
+            scripts: Scripts::new(settings.clone()),
+            settings,
+        };
         Ok((drivers, events))
     }
 
@@ -108,6 +122,11 @@ impl Drivers {
     #[must_use]
     pub fn addresses(&self) -> &Addresses {
         &self.addresses
+    }
+
+    /// What happens to resources between two checks, as far as the system tells by itself: edited crontabs.
+    pub async fn news<'r>(&self, resources: impl Iterator<Item = &'r Resource>) -> News {
+        self.drift.of(resources).await
     }
 
     /// What the system says now. Changes nothing, except that an application's ensure script, which is its only probe, may
@@ -120,11 +139,13 @@ impl Drivers {
         match (&resource.spec, &resource.driver) {
             // The scripts of addresses and crontabs know no question; what they do can be seen without them.
             (Spec::Address(address), Driver::Native | Driver::Script(_)) => self.addresses.probe(address).await,
-            (Spec::Crontab(crontab), Driver::Native | Driver::Script(_)) => crontab::probe(crontab).await,
+            (Spec::Crontab(crontab), Driver::Native) => crontab::probe(crontab).await,
+            (Spec::Crontab(crontab), Driver::Script(_)) => Ok(self.by_script.judge(&resource.id, crontab::probe(crontab).await?)),
             (Spec::Application(application), Driver::Native | Driver::Script(_)) => {
                 self.applications.probe(application, assignment, limit).await
             }
-            (Spec::FileSystem(file_system), Driver::Native | Driver::Script(_)) => script::mounted(file_system),
+            (Spec::FileSystem(file_system), Driver::Native) => self.file_systems.probe(resource, file_system).await,
+            (Spec::FileSystem(named), Driver::Script(_)) => file_system::mounted(named),
             (Spec::Service(_), driver) => self.ask_script(resource, driver, Verb::Status).await,
         }
     }
@@ -146,7 +167,13 @@ impl Drivers {
                 self.addresses.adopt(address, until);
                 Ok(())
             }
-            (Spec::FileSystem(_) | Spec::Service(_) | Spec::Crontab(_), driver) => {
+            (Spec::FileSystem(file_system), Driver::Native) => self.file_systems.start(resource, file_system).await,
+            (Spec::Crontab(crontab), Driver::Script(script)) => {
+                self.run_script(resource, script, Verb::Start, limit).await?;
+                self.by_script.started(&resource.id, crontab).await;
+                Ok(())
+            }
+            (Spec::FileSystem(_) | Spec::Service(_), driver) => {
                 self.run_script(resource, &self.script_of(resource, driver), Verb::Start, limit).await
             }
         }
@@ -169,22 +196,29 @@ impl Drivers {
                 // Whatever the script left: an address must not outlive its lease.
                 DriverError::gather([by_script, self.addresses.stop(address).await])
             }
-            (Spec::FileSystem(_) | Spec::Service(_) | Spec::Crontab(_), driver) => {
+            (Spec::FileSystem(file_system), Driver::Native) => self.file_systems.stop(resource, file_system).await,
+            (Spec::Crontab(_), Driver::Script(script)) => {
+                self.by_script.stopping(&resource.id);
+                self.run_script(resource, script, Verb::Stop, limit).await
+            }
+            (Spec::FileSystem(_) | Spec::Service(_), driver) => {
                 self.run_script(resource, &self.script_of(resource, driver), Verb::Stop, limit).await
             }
         }
     }
 
     /// The periodic check of something that should be up: asks, and lets what can repair itself do so (`watch` of scripts,
-    /// the ensure script of applications).
+    /// the ensure script of applications, an edited crontab).
     ///
     /// # Errors
     /// When the system could not be asked.
     pub async fn check(&self, resource: &Resource, assignment: &Assignment) -> Result<Condition, DriverError> {
         match (&resource.spec, &resource.driver) {
-            (Spec::Address(_) | Spec::Crontab(_) | Spec::Application(_), Driver::Native | Driver::Script(_)) => {
+            (Spec::Crontab(crontab), Driver::Native) => crontab::check(crontab).await,
+            (Spec::Address(_) | Spec::Application(_), Driver::Native | Driver::Script(_)) | (Spec::Crontab(_), Driver::Script(_)) => {
                 self.probe(resource, assignment).await
             }
+            (Spec::FileSystem(file_system), Driver::Native) => self.file_systems.check(resource, file_system).await,
             (Spec::FileSystem(_) | Spec::Service(_), driver) => self.ask_script(resource, driver, Verb::Watch).await,
         }
     }
@@ -208,12 +242,12 @@ impl Drivers {
         self.scripts.run(resource, script, verb, limit).await
     }
 
-    /// The script of a resource. Services and file systems have no driver of ours yet: they get the stock one.
+    /// The script of a resource. Services have no driver of ours yet: they get the stock one.
     fn script_of(&self, resource: &Resource, driver: &Driver) -> PathBuf {
         match driver {
             Driver::Script(path) => path.clone(),
             Driver::Native => self.settings.resource_dir.join(match &resource.spec {
-                Spec::FileSystem(FileSystem { source, .. }) if source.starts_with("//") => "cifs.sh",
+                // Has a driver of its own, as have addresses, crontabs and applications.
                 Spec::FileSystem(_) => "nfs.sh",
                 Spec::Service(_) => "service.sh",
                 Spec::Address(_) => "ipv4addr.sh",

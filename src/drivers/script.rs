@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeMap,
     ffi::{OsStr, OsString},
-    fs,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -12,17 +11,14 @@ use std::{
 
 use nix::unistd;
 
-use super::{Condition, DriverError, Settings};
+use super::{DriverError, Settings};
 use crate::{
-    model::{FileSystem, Kind, Resource, Spec},
+    model::{Kind, Resource, Spec},
     sys::{
         SysError,
         child::{self, OutputLog, Program},
     },
 };
-
-/// Mounts are read up to this size; a machine with a hundred thousand mounts has less.
-const MOUNTS_LIMIT: u64 = 16 << 20;
 
 /// What a script is asked to do, before the words of its kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,59 +145,6 @@ fn arguments(spec: &Spec, verb: Verb) -> (Vec<OsString>, &'static str) {
     (arguments, word)
 }
 
-/// Whether a file system is mounted, from the kernel's table: the mount itself is never touched, since it may hang.
-///
-/// # Errors
-/// The table cannot be read.
-pub fn mounted(file_system: &FileSystem) -> Result<Condition, DriverError> {
-    use std::io::Read;
-    let path = Path::new("/proc/thread-self/mountinfo");
-    let mut table = Vec::new();
-    let read = fs::File::open(path).and_then(|file| file.take(MOUNTS_LIMIT).read_to_end(&mut table));
-    read.map_err(|source| DriverError::File { doing: "read", path: path.to_owned(), source })?;
-    Ok(look_up(&table, file_system))
-}
-
-/// The last mount on a target hides those before it: it decides.
-fn look_up(table: &[u8], file_system: &FileSystem) -> Condition {
-    let target = without_trailing_slashes(file_system.target.as_os_str().as_bytes());
-    let source = share(file_system.source.as_bytes());
-    let mut condition = Condition::Down;
-    for line in table.split(|byte| *byte == b'\n') {
-        let words: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
-        let Some(separator) = words.iter().position(|word| *word == b"-") else { continue };
-        let (Some(at), Some(from)) = (words.get(4), words.get(separator + 2)) else { continue };
-        if unescape(at) == target {
-            condition = if share(&unescape(from)) == source { Condition::Up } else { Condition::Partial };
-        }
-    }
-    condition
-}
-
-/// The kernel writes space, tab, line feed, backslash and # as three octal digits.
-fn unescape(word: &[u8]) -> Vec<u8> {
-    let mut plain = Vec::with_capacity(word.len());
-    let mut rest = word;
-    while let Some((first, tail)) = rest.split_first() {
-        let digits = (*first == b'\\').then(|| tail.get(..3)).flatten();
-        let value = digits.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
-        plain.push(value.unwrap_or(*first));
-        rest = if value.is_some() { &tail[3..] } else { tail };
-    }
-    plain
-}
-
-/// A source without what does not matter: `/host/share/` is written for `//host/share` in old configurations.
-fn share(source: &[u8]) -> &[u8] {
-    let source = without_trailing_slashes(source);
-    if source.starts_with(b"//") { &source[1..] } else { source }
-}
-
-fn without_trailing_slashes(path: &[u8]) -> &[u8] {
-    let end = path.iter().rposition(|byte| *byte != b'/').map_or(path.len().min(1), |last| last + 1);
-    &path[..end]
-}
-
 /// The log of a kind.
 pub(super) fn log_of(settings: &Settings, kind: Kind) -> OutputLog {
     let name = match kind {
@@ -236,30 +179,6 @@ fn in_path(command: &OsStr) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const TABLE: &[u8] = b"22 1 0:20 / / rw - ext4 /dev/vda1 rw\n\
-        30 22 0:30 / /data rw shared:1 master:2 - nfs4 192.168.122.1:/data rw,addr=192.168.122.1\n\
-        31 22 0:31 / /home/users/the\\040web rw - cifs //host/users/web rw\n\
-        32 22 0:32 / /twice rw - tmpfs one rw\n\
-        33 22 0:33 / /twice rw - tmpfs two rw\n\
-        cut short\n";
-
-    fn ask(source: &str, target: &str) -> Condition {
-        look_up(TABLE, &FileSystem { source: source.into(), target: target.into() })
-    }
-
-    #[test]
-    fn mounts_are_matched_exactly() {
-        assert_eq!(ask("192.168.122.1:/data", "/data"), Condition::Up);
-        assert_eq!(ask("192.168.122.1:/data/", "/data/"), Condition::Up);
-        assert_eq!(ask("192.168.122.1:/dat", "/data"), Condition::Partial);
-        assert_eq!(ask("192.168.122.1:/data", "/dat"), Condition::Down);
-        assert_eq!(ask("//host/users/web", "/home/users/the web"), Condition::Up);
-        assert_eq!(ask("/host/users/web", "/home/users/the web"), Condition::Up);
-        assert_eq!(ask("one", "/twice"), Condition::Partial);
-        assert_eq!(ask("two", "/twice"), Condition::Up);
-        assert_eq!(ask("/dev/vda1", "/"), Condition::Up);
-    }
 
     fn prefixed(sudo_command: &str) -> (PathBuf, Vec<OsString>) {
         let directory = PathBuf::from("/tmp");

@@ -6,6 +6,7 @@
 mod config;
 mod electorate;
 mod event;
+mod file_system;
 mod ids;
 mod message;
 mod operator;
@@ -19,6 +20,7 @@ pub use config::{
 };
 pub use electorate::Electorate;
 pub use event::{Action, AskReason, Checks, Decision, Event, Order, Outcome, Output, StopReason, VoteNews, Wake};
+pub use file_system::{MountSource, is_bind};
 pub use ids::{
     Assignment, AssignmentId, BootId, ElectorateId, Fingerprint, Generation, GroupId, Kind, NodeId, ResourceId, Tag, Version, VoteNumber,
 };

@@ -1,4 +1,4 @@
-//! The kernel and libc, in safe words: clocks, children, processes, rtnetlink, gratuitous ARP, systemd's notify socket,
+//! The kernel and libc, in safe words: clocks, children, errands to mounts, news of files, processes, rtnetlink, gratuitous ARP, systemd's notify socket,
 //! thread priority.
 //!
 //! Owns every `unsafe` block of the project, each with the reason why it is sound. Never decides anything: it reports what
@@ -9,6 +9,8 @@
 pub mod arp;
 pub mod child;
 pub mod clock;
+pub mod errand;
+pub mod inotify;
 pub mod netlink;
 pub mod notify;
 pub mod process;

@@ -52,16 +52,8 @@ impl Found {
 /// When /proc cannot be listed.
 pub fn marked(mark: &str) -> io::Result<Vec<Found>> {
     let own = std::process::id().cast_signed();
-    let mut all = BTreeMap::new();
-    for entry in fs::read_dir("/proc")? {
-        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
-        if pid > 1
-            && pid != own
-            && let Some(status) = Status::read(pid)
-        {
-            all.insert(pid, status);
-        }
-    }
+    let others = self::all()?.into_iter().filter(|pid| *pid > 1 && *pid != own);
+    let all: BTreeMap<i32, Status> = others.filter_map(|pid| Some((pid, Status::read(pid)?))).collect();
     let own_session = Status::read(own).map_or(0, |status| status.session);
     let mut chosen: BTreeSet<i32> = all.keys().copied().filter(|pid| carries(*pid, mark)).collect();
     let sessions: BTreeSet<i32> = chosen
@@ -89,6 +81,22 @@ pub fn marked(mark: &str) -> io::Result<Vec<Found>> {
             (Status::read(pid)?.started == seen.started).then(|| Found { pid, command: seen.command.clone(), handle })
         })
         .collect())
+}
+
+/// The ids of all processes.
+///
+/// # Errors
+/// When /proc cannot be listed.
+pub fn all() -> io::Result<Vec<i32>> {
+    let ids = fs::read_dir("/proc")?.map(|entry| Ok(entry?.file_name().to_str().and_then(|name| name.parse().ok())));
+    ids.filter_map(Result::transpose).collect()
+}
+
+/// The process with this id, so that it can be signalled; `None` when it is gone.
+#[must_use]
+pub fn found(pid: i32) -> Option<Found> {
+    let handle = open_handle(pid);
+    Status::read(pid).map(|status| Found { pid, command: status.command, handle })
 }
 
 /// What /proc/PID/stat says.
