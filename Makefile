@@ -40,7 +40,7 @@ lint: setup-lint
 	scripts/shellcheck-all
 
 sim: setup-test
-	DRCM_SIM_SEEDS=$(SEEDS) $(CARGO) nextest run --locked --no-capture --test sim -E 'test(/simulation/)'
+	DRCM_SIM_SEEDS=$(SEEDS) $(CARGO) nextest run --locked --cargo-profile sim --no-capture --test sim -E 'test(/simulation/)'
 
 # A script or example that the administrator has edited is kept; the new one is put beside it as FILE.new.
 install_root: build
