@@ -1,0 +1,5 @@
+//! Whole systems: what an administrator sees who installs drcm on real machines with a real systemd. Needs root.
+
+mod daemon;
+mod lab;
+mod web;
