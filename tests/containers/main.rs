@@ -2,4 +2,5 @@
 
 mod daemon;
 mod lab;
+mod service;
 mod web;
