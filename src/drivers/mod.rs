@@ -139,6 +139,24 @@ impl Drivers {
         &self.services
     }
 
+    /// Sees to it that, at a shutdown, the system stops none of these by itself before this daemon has released them.
+    pub fn outlast<'a>(&self, resources: impl Iterator<Item = &'a Resource>) {
+        self.services.outlast(resources.filter_map(|resource| match (&resource.spec, &resource.driver) {
+            (Spec::Service(service), Driver::Native) => Some(service.name.clone()),
+            _ => None,
+        }));
+    }
+
+    /// The script that does the work for a resource on this machine; none where we do.
+    #[must_use]
+    pub fn script_for(&self, resource: &Resource) -> Option<PathBuf> {
+        match (&resource.spec, &resource.driver) {
+            (_, Driver::Script(path)) => Some(path.clone()),
+            (Spec::Service(_), Driver::Native) if !self.services.available() => Some(self.script_of(resource, &resource.driver)),
+            (_, Driver::Native) => None,
+        }
+    }
+
     /// What the system says now. Changes nothing, except that an application's ensure script, which is its only probe, may
     /// restart what died.
     ///

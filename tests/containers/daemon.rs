@@ -60,6 +60,11 @@ fn the_owner_reboots() {
     site.wait("another boot", LONG, || site.node(0).init().is_some_and(|init| Some(init) != first));
     site.wait_served(&http, 0);
     println!("reboot: no page for {outage:?}");
+    // systemd left nginx alone until it was handed over.
+    let words = site.node(0).words();
+    let at = |what: &str| words.find(what).unwrap_or_else(|| panic!("no `{what}` in\n{words}"));
+    assert!(at("Stopping drcm_server.service") < at("Stopping nginx.service"), "{words}");
+    assert!(at("INFO: leaving: stopping") < at("Stopping nginx.service"), "{words}");
 
     // Switched off, it stays off, and nothing is lost by it.
     site.node_mut(0).must("systemctl --no-block poweroff");
@@ -79,4 +84,20 @@ fn an_address_that_is_deleted_comes_back() {
     let (pause, outage) = (ping.longest_outage(mark), http.longest_outage(deleted));
     assert!(pause < Duration::from_millis(500) && outage < Duration::from_millis(700), "{pause:?}, {outage:?}");
     assert!(site.status(0).contains("node1"), "{}", site.status(0));
+}
+
+#[test]
+fn the_unit_is_sound_and_gives_the_daemon_no_more_than_it_needs() {
+    let site = Site::boot(&Blueprint::web(1, 0));
+    let unit = "/usr/lib/systemd/system/drcm_server.service";
+    assert_eq!(site.node(0).must(&format!("systemd-analyze verify --man=no {unit}")), "");
+    let security = site.node(0).must(&format!("systemd-analyze security --offline=true --no-pager {unit}"));
+    for taken in ["SystemCallFilter=~@module", "SystemCallFilter=~@reboot", "CapabilityBoundingSet=~CAP_SYS_MODULE"] {
+        let line = security.lines().find(|line| line.contains(taken)).unwrap_or_default();
+        assert!(line.contains('\u{2713}'), "{taken}: {security}");
+    }
+    // What it mounts is seen by the host: it has no mount namespace of its own.
+    site.node(0).must("systemctl enable --quiet --now drcm_server");
+    let daemon = site.node(0).main_process("drcm_server");
+    site.node(0).must(&format!("test $(readlink /proc/{daemon}/ns/mnt) = $(readlink /proc/1/ns/mnt)"));
 }

@@ -214,6 +214,31 @@ impl Link {
         answered(builder.cache_properties(CacheProperties::No).build().await)
     }
 
+    /// The service that this process is; none when it was started by hand.
+    pub(super) async fn own_unit(&self) -> Result<Option<String>, Trouble> {
+        let Some(unit) = self.own().await? else { return Ok(None) };
+        let name = answered(unit.id().await)?;
+        Ok(name.ends_with(".service").then_some(name))
+    }
+
+    /// Whether systemd is stopping us, or all.
+    pub(super) async fn is_leaving(&self) -> Result<bool, Trouble> {
+        if answered(self.manager.system_state().await)? == "stopping" {
+            return Ok(true);
+        }
+        let Some(unit) = self.own().await? else { return Ok(false) };
+        Ok(answered(unit.active_state().await)? == "deactivating")
+    }
+
+    /// The unit that this process belongs to.
+    async fn own(&self) -> Result<Option<UnitProxy<'static>>, Trouble> {
+        match answered(self.manager.get_unit_by_pid(std::process::id()).await) {
+            Ok(path) => self.unit(path).await.map(Some),
+            Err(Trouble::Refused(..)) => Ok(None),
+            Err(again) => Err(again),
+        }
+    }
+
     /// systemd's words on why a unit cannot be loaded.
     pub(super) async fn load_error(&self, unit: &str) -> Result<String, Trouble> {
         let path = answered(self.manager.load_unit(unit.to_owned()).await)?;

@@ -5,6 +5,7 @@
 
 mod bus;
 mod error;
+mod order;
 mod unit;
 
 use std::{
@@ -122,6 +123,16 @@ impl Services {
             info!("services are started and stopped by the script service.sh: {why}");
         }
         false
+    }
+
+    /// Sees to it that, at a shutdown, systemd stops these services only after this daemon has ended. In the background.
+    pub fn outlast(&self, names: impl IntoIterator<Item = String>) {
+        let units: BTreeSet<String> = names.into_iter().map(|name| full_name(&name)).collect();
+        if units.is_empty() || !self.available() {
+            return;
+        }
+        let bus = self.bus.clone();
+        tokio::spawn(async move { order::after(&bus, units.into_iter().collect()).await });
     }
 
     /// Units of which something new is known. A listener that is too slow misses some, and is told so.
@@ -250,9 +261,8 @@ impl Services {
             return Ok(Ok(()));
         }
         let mut finished = link.finished();
-        // While the machine goes down, the job that systemd has for the unit waits for us to end first: ours must not.
-        let stopping = answered(link.manager.system_state().await)? == "stopping";
-        let mode = if stopping { "ignore-dependencies" } else { "replace" };
+        // While systemd stops us, it would let the unit wait until we have ended, see `outlast`.
+        let mode = if link.is_leaving().await? { "ignore-dependencies" } else { "replace" };
         let job = answered(link.manager.stop_unit(unit.to_owned(), mode.to_owned()).await)?;
         if kill {
             let all = link.manager.kill_unit(unit.to_owned(), "all".to_owned(), Signal::SIGKILL as i32).await;

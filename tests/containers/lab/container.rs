@@ -200,10 +200,14 @@ impl Container {
         pid
     }
 
-    /// The end of what its console showed: the journal too.
+    /// All that its console showed, the journal too, also when it is off.
+    pub fn words(&self) -> String {
+        String::from_utf8_lossy(&fs::read(self.console()).unwrap_or_default()).into_owned()
+    }
+
+    /// The end of that, and of the log of its daemon.
     fn evidence(&self) -> String {
-        let bytes = fs::read(self.console()).unwrap_or_default();
-        let text = String::from_utf8_lossy(&bytes);
+        let text = self.words();
         let lines: Vec<&str> = text.lines().collect();
         let log = fs::read_to_string(self.home.join("upper/var/log/drcm/drcm.log")).unwrap_or_default();
         let log: Vec<&str> = log.lines().collect();
