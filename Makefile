@@ -3,7 +3,7 @@
 #
 #   make build          the two binaries, optimised: target/release/drcm_server and target/release/drcm
 #   make demo           three real daemons on this machine, a cut cable, the measured outage
-#   make test           every test; needs root or unprivileged user namespaces
+#   make test           every test; needs root, or unprivileged user namespaces for all but those that boot whole systems
 #   make lint           rustfmt, clippy, cargo-deny, shellcheck
 #   make sim SEEDS=N    N seeds of the simulator
 #   make model DEPTH=N  every interleaving of three nodes, deeper than in `make test`: to depth N, or +N steps further
@@ -30,7 +30,7 @@ demo: setup-demo build
 
 test: setup-test
 	$(CARGO) nextest run --locked --all-targets --no-run
-	scripts/with-namespaces $(CARGO) nextest run --locked --all-targets --no-fail-fast
+	scripts/with-namespaces $(CARGO) nextest run --locked --all-targets --no-fail-fast $$(scripts/container-root --filter)
 	$(CARGO) test --locked --doc
 
 lint: setup-lint

@@ -305,7 +305,12 @@ impl<'a> View<'a> {
             owner: Some(self.hostname(report.node)),
             status: if resource.home == report.node { Status::Normal } else { Status::Backup },
             since: resource.since,
-            what: self.config.resource(&resource.resource).map_or_else(|| resource.what.clone(), |resource| describe(&resource.spec)),
+            what: {
+                let what = self.config.resource(&resource.resource);
+                let what = what.map_or_else(|| resource.what.clone(), |resource| describe(&resource.spec));
+                // Nothing is said of what is as usual.
+                if resource.driver == "native" { what } else { format!("{what}, by {}", resource.driver) }
+            },
             notes: failure.into_iter().collect(),
             absent: false,
         }

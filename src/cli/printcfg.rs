@@ -6,11 +6,8 @@ use std::{path::Path, time::Duration};
 use super::output::printable;
 use crate::{
     config::Word as _,
-    model::{Assignment, Config, Driver, Group, Kind, NodeConfig, Options, Quorum, Resource, ResourceId, Server, Spec},
+    model::{Assignment, Config, Driver, Group, Kind, NodeConfig, Options, Quorum, Resource, ResourceId, Server, Spec, StockScript},
 };
-
-/// Where the scripts that come with the package are.
-const STOCK: &str = "/etc/drcm/resources";
 
 /// The text of a configuration that was read from `file`.
 #[must_use]
@@ -203,17 +200,13 @@ fn words(spec: &Spec) -> Vec<String> {
 
 /// The last field: the script itself, or the stock script that the native driver stands for.
 fn script(resource: &Resource) -> Option<String> {
-    let stock = match &resource.spec {
-        Spec::Address(_) => Some("ipv4addr.sh"),
-        Spec::Crontab(_) => Some("crontab.sh"),
-        Spec::Service(_) => Some("service.sh"),
-        Spec::FileSystem(file_system) if file_system.source.starts_with("//") => Some("cifs.sh"),
-        Spec::FileSystem(_) => Some("nfs.sh"),
-        Spec::Application(_) => None,
-    };
     match &resource.driver {
         Driver::Script(path) => Some(path.to_string_lossy().into_owned()),
-        Driver::Native => stock.map(|name| format!("{STOCK}/{name}")),
+        Driver::Native => {
+            // Either of the two names the driver of all file systems.
+            let mounter = matches!(resource.spec, Spec::FileSystem(_)).then_some(StockScript::Nfs);
+            StockScript::of_spec(&resource.spec).or(mounter).map(|stock| format!("{}/{}", StockScript::DIRECTORY, stock.name()))
+        }
     }
 }
 

@@ -11,6 +11,7 @@ mod cm_cfg;
 mod cm_toml;
 mod conflicts;
 mod draft;
+mod edited;
 mod fields;
 mod finding;
 mod fingerprint;
@@ -29,7 +30,7 @@ mod words;
 
 use std::{path::Path, sync::Arc};
 
-use crate::model::Config;
+use crate::model::{Config, StockScript};
 
 pub use auth::{AuthFault, AuthKey, auth_faults, load_auth, load_auth_for};
 pub use check::{CheckReport, check, this_node};
@@ -63,7 +64,9 @@ pub struct Loaded {
 pub fn load(path: &Path) -> Result<Loaded, Report> {
     let text = source::read(path)?;
     let name = path.display().to_string();
-    if is_toml(path) { parse_toml(&name, &text) } else { parse_cfg(&name, &text) }
+    let mut loaded = if is_toml(path) { parse_toml(&name, &text) } else { parse_cfg(&name, &text) }?;
+    edited::apply(&mut loaded, Path::new(StockScript::DIRECTORY));
+    Ok(loaded)
 }
 
 /// Whether a configuration of this name is TOML.

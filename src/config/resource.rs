@@ -6,13 +6,11 @@ use std::{
 };
 
 use crate::model::{
-    Address, Application, Crontab, Driver, FileSystem, Interface, Kind, MountSource, Options, Resource, ResourceId, Service, Spec, is_bind,
+    Address, Application, Crontab, Driver, FileSystem, Interface, Kind, MountSource, Options, Resource, ResourceId, Service, Spec,
+    StockScript, is_bind,
 };
 
 use super::{draft::ResourceDraft, fields::Fields, finding::Findings, keys, server, source::Span};
-
-/// Directory of the stock resource scripts.
-const STOCK: &str = "/etc/drcm/resources";
 
 /// Longest interface name or label that the kernel takes, in bytes.
 const LONGEST_INTERFACE: usize = 15;
@@ -53,25 +51,9 @@ pub(super) fn read(draft: &ResourceDraft, script_driver: bool, default: &Options
     Some(ResourceText { kind, nickname: nickname.clone(), span: draft.nickname.span, resource })
 }
 
-/// Script of a kind that comes with the package; `None` for applications and for file systems of unknown type.
-fn stock_script(kind: Kind, source: Option<&str>) -> Option<PathBuf> {
-    let name = match kind {
-        Kind::Address => "ipv4addr.sh",
-        Kind::Crontab => "crontab.sh",
-        Kind::Service => "service.sh",
-        Kind::FileSystem => match source {
-            Some(source) if source.starts_with("//") => "cifs.sh",
-            Some(source) if source.contains(":/") => "nfs.sh",
-            Some(_) | None => return None,
-        },
-        Kind::Application => return None,
-    };
-    Some(Path::new(STOCK).join(name))
-}
-
 /// Whether the native driver mounts what names this script, or none: both stock scripts mount any source that it knows.
 fn is_mounter(script: Option<&Path>) -> bool {
-    script.is_none_or(|script| ["nfs.sh", "cifs.sh"].iter().any(|name| script == Path::new(STOCK).join(name)))
+    script.is_none_or(|script| [StockScript::Nfs, StockScript::Cifs].iter().any(|stock| script == stock.path()))
 }
 
 struct Reader<'d> {
@@ -92,8 +74,7 @@ impl Reader<'_> {
         }
     }
 
-    /// The native driver stands for the stock scripts of addresses, crontabs and file systems. A script of the site's own stays
-    /// what it is.
+    /// The native driver stands for the stock scripts of every kind. A script of the site's own stays what it is.
     fn driver(&self, script_driver: bool, findings: &mut Findings<'_>) -> Option<Driver> {
         if self.kind == Kind::Application {
             return Some(Driver::Native);
@@ -103,7 +84,7 @@ impl Reader<'_> {
             None => None,
         };
         let source = self.fields.text("source", findings).map(|text| text.text);
-        let stock = stock_script(self.kind, source.as_deref());
+        let stock = StockScript::of(self.kind, source.as_deref()).map(StockScript::path);
         if self.kind == Kind::FileSystem && !script_driver && is_mounter(written.as_deref()) {
             return Some(Driver::Native);
         }
@@ -120,7 +101,7 @@ impl Reader<'_> {
         };
         let is_stock = written.is_none() || written == stock;
         match self.kind {
-            Kind::Address | Kind::Crontab if is_stock && !script_driver => Some(Driver::Native),
+            Kind::Address | Kind::Crontab | Kind::Service if is_stock && !script_driver => Some(Driver::Native),
             Kind::FileSystem | Kind::Address | Kind::Service | Kind::Application | Kind::Crontab => Some(Driver::Script(script)),
         }
     }
@@ -376,12 +357,5 @@ mod tests {
         assert_eq!(not_of_a_host("10.0.0.255".parse().unwrap(), 24), Some("broadcast"));
         assert_eq!(not_of_a_host("10.0.0.255".parse().unwrap(), 16), None);
         assert_eq!(not_of_a_host("10.0.0.1".parse().unwrap(), 31), None);
-    }
-
-    #[test]
-    fn stock_scripts_of_file_systems_follow_the_source() {
-        assert_eq!(stock_script(Kind::FileSystem, Some("//host/share")), Some(PathBuf::from("/etc/drcm/resources/cifs.sh")));
-        assert_eq!(stock_script(Kind::FileSystem, Some("host:/data")), Some(PathBuf::from("/etc/drcm/resources/nfs.sh")));
-        assert_eq!(stock_script(Kind::FileSystem, Some("/dev/sdb1")), None);
     }
 }

@@ -20,7 +20,7 @@ use super::{
     orders::{Order, Slot},
 };
 use crate::{
-    drivers::{AddressEvent, Condition, DriverError, Drivers},
+    drivers::{AddressEvent, Condition, DriverError, Drivers, ServiceEvent},
     model::{Activity, Address, Assignment, Config, Event, Generation, Group, Kind, NodeConfig, Outcome, Resource, Spec, StopReason, Time},
     sys::clock,
 };
@@ -80,6 +80,13 @@ impl Member {
         match &self.resource.spec {
             Spec::Address(address) => Some(address),
             Spec::FileSystem(_) | Spec::Service(_) | Spec::Application(_) | Spec::Crontab(_) => None,
+        }
+    }
+
+    fn service(&self) -> Option<&str> {
+        match &self.resource.spec {
+            Spec::Service(service) => Some(&service.name),
+            Spec::FileSystem(_) | Spec::Address(_) | Spec::Application(_) | Spec::Crontab(_) => None,
         }
     }
 
@@ -422,7 +429,10 @@ impl Worker {
     /// Checks every member at its interval; returns when one of them cannot be kept running.
     async fn watch_members(&self) {
         let interval = |member: &Member| self.shared.node.checks.of(member.assignment.resource.kind);
-        let mut due: Vec<Instant> = self.members.iter().map(|member| Instant::now() + interval(member)).collect();
+        let mut ended = self.shared.drivers.services().events();
+        // What ended before anybody listened is seen by a first look.
+        let first = |member: &Member| if member.service().is_some() { Duration::ZERO } else { interval(member) };
+        let mut due: Vec<Instant> = self.members.iter().map(|member| Instant::now() + first(member)).collect();
         let mut stalled = vec![0; self.members.len()];
         let mut news = self.shared.drivers.news(self.members.iter().map(|member| &member.resource)).await;
         loop {
@@ -432,6 +442,16 @@ impl Worker {
             let position = tokio::select! {
                 () = sleep_until(at) => position,
                 changed = news.next() => changed,
+                event = next_event(&mut ended) => {
+                    // None: too many at once to follow, so all of them are looked at.
+                    let concerned = |name| event.as_ref().is_none_or(|event: &ServiceEvent| event.is_about(name));
+                    for (position, member) in self.members.iter().enumerate() {
+                        if member.service().is_some_and(concerned) {
+                            due[position] = Instant::now();
+                        }
+                    }
+                    continue;
+                }
             };
             if self.attended().await {
                 // Everything is looked at as soon as that is over.
@@ -570,6 +590,15 @@ impl Worker {
                 Kind::Application => keep.applications,
                 Kind::Address | Kind::Crontab => false,
             }
+    }
+}
+
+/// The next service that may have ended; none when some were missed.
+async fn next_event(ended: &mut broadcast::Receiver<ServiceEvent>) -> Option<ServiceEvent> {
+    match ended.recv().await {
+        Ok(event) => Some(event),
+        Err(broadcast::error::RecvError::Lagged(_)) => None,
+        Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
     }
 }
 

@@ -181,6 +181,9 @@ async fn serve(config: Arc<Config>, node: NodeConfig, authkey: Arc<AuthKey>, not
     let socket = heartbeat_socket(&config, &node)?;
     let (drivers, kernel_events) = Drivers::new(Settings::new(&config.server, &node.name))?;
 
+    let assigned = node.primary.iter().chain(node.backup.iter().map(|assignment| &assignment.resource));
+    drivers.outlast(assigned.filter_map(|id| config.resource(id)));
+
     let (quit, quitting) = watch::channel(false);
     let lost = cluster_thread::Lost::default();
     let (inbound, arrivals) = cluster_thread::inbound(lost.receiving.clone()).map_err(system("make an event descriptor"))?;

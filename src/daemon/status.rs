@@ -13,8 +13,8 @@ use crate::{
     cluster::{GroupView, Phase, Wait},
     control::client,
     model::{
-        Activity, Assignment, ClusterReport, Driver, Group, GroupReport, MemberReport, NodeConfig, NodeId, NodeReport, QuorumReport,
-        Request, Resource, ResourceReport, Response, Spec, Time, WishReport,
+        Activity, Assignment, ClusterReport, Group, GroupReport, MemberReport, NodeConfig, NodeId, NodeReport, QuorumReport, Request,
+        Resource, ResourceReport, Response, Spec, Time, WishReport,
     },
     sys::clock,
 };
@@ -234,9 +234,9 @@ impl Status {
             activity,
             since: note.since,
             what: what(&resource.spec),
-            driver: match &resource.driver {
-                Driver::Native => "native".to_owned(),
-                Driver::Script(path) => format!("script {}", path.display()),
+            driver: match self.shared.drivers.script_for(resource) {
+                None => "native".to_owned(),
+                Some(path) => format!("script {}", path.display()),
             },
             problem: note.problem,
         }

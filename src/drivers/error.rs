@@ -4,7 +4,7 @@ use std::{io, net::IpAddr, path::PathBuf, time::Duration};
 
 use nix::errno::Errno;
 
-use super::file_system::MountError;
+use super::{ServiceError, file_system::MountError};
 use crate::sys::{
     SysError,
     child::{End, Finished, LastLine},
@@ -164,6 +164,9 @@ pub enum DriverError {
     /// A file system is not as it should be.
     #[error(transparent)]
     Mount(Box<MountError>),
+    /// A unit of systemd.
+    #[error(transparent)]
+    Service(#[from] ServiceError),
     /// More than one thing failed.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; and "))]
     Several(Vec<DriverError>),

@@ -9,18 +9,20 @@ pub mod crontab;
 mod error;
 pub mod file_system;
 pub mod script;
+pub mod service;
 mod turn;
 
 use std::{path::PathBuf, time::Duration};
 
 use tokio::sync::mpsc;
 
-use crate::model::{Assignment, Driver, Resource, Server, Spec, Time};
+use crate::model::{Assignment, Driver, Resource, Server, Spec, StockScript, Time};
 
 pub use address::{AddressEvent, Addresses};
 pub use crontab::drift::News;
 pub use error::DriverError;
 pub use file_system::{FileSystems, MountError};
+pub use service::{ServiceError, ServiceEvent, Services};
 
 use application::Applications;
 use crontab::{ByScript, drift::Drift};
@@ -76,7 +78,7 @@ impl Settings {
             run_dir: server.run_dir.clone(),
             spool_dir: server.spool_dir.clone(),
             auth_dir: server.auth_dir.clone(),
-            resource_dir: PathBuf::from("/etc/drcm/resources"),
+            resource_dir: PathBuf::from(StockScript::DIRECTORY),
             bash_shell: server.bash_shell.clone(),
             bash_rc_file: server.bash_rc_file.clone(),
             sudo_command: server.sudo_command.clone(),
@@ -95,6 +97,7 @@ pub struct Drivers {
     drift: Drift,
     file_systems: FileSystems,
     scripts: Scripts,
+    services: Services,
     settings: Settings,
 }
 
@@ -113,6 +116,7 @@ impl Drivers {
             drift: Drift::open(),
             file_systems: FileSystems::new(&settings),
             scripts: Scripts::new(settings.clone()),
+            services: Services::open(),
             settings,
         };
         Ok((drivers, events))
@@ -127,6 +131,30 @@ impl Drivers {
     /// What happens to resources between two checks, as far as the system tells by itself: edited crontabs.
     pub async fn news<'r>(&self, resources: impl Iterator<Item = &'r Resource>) -> News {
         self.drift.of(resources).await
+    }
+
+    /// The units of systemd, for what only they can tell.
+    #[must_use]
+    pub fn services(&self) -> &Services {
+        &self.services
+    }
+
+    /// Sees to it that, at a shutdown, the system stops none of these by itself before this daemon has released them.
+    pub fn outlast<'a>(&self, resources: impl Iterator<Item = &'a Resource>) {
+        self.services.outlast(resources.filter_map(|resource| match (&resource.spec, &resource.driver) {
+            (Spec::Service(service), Driver::Native) => Some(service.name.clone()),
+            _ => None,
+        }));
+    }
+
+    /// The script that does the work for a resource on this machine; none where we do.
+    #[must_use]
+    pub fn script_for(&self, resource: &Resource) -> Option<PathBuf> {
+        match (&resource.spec, &resource.driver) {
+            (_, Driver::Script(path)) => Some(path.clone()),
+            (Spec::Service(_), Driver::Native) if !self.services.available() => Some(self.script_of(resource, &resource.driver)),
+            (_, Driver::Native) => None,
+        }
     }
 
     /// What the system says now. Changes nothing, except that an application's ensure script, which is its only probe, may
@@ -146,6 +174,7 @@ impl Drivers {
             }
             (Spec::FileSystem(file_system), Driver::Native) => self.file_systems.probe(resource, file_system).await,
             (Spec::FileSystem(named), Driver::Script(_)) => file_system::mounted(named),
+            (Spec::Service(service), Driver::Native) if self.services.available() => Ok(self.services.probe(&service.name, limit).await?),
             (Spec::Service(_), driver) => self.ask_script(resource, driver, Verb::Status).await,
         }
     }
@@ -167,6 +196,7 @@ impl Drivers {
                 self.addresses.adopt(address, until);
                 Ok(())
             }
+            (Spec::Service(service), Driver::Native) if self.services.available() => Ok(self.services.start(&service.name, limit).await?),
             (Spec::FileSystem(file_system), Driver::Native) => self.file_systems.start(resource, file_system).await,
             (Spec::Crontab(crontab), Driver::Script(script)) => {
                 self.run_script(resource, script, Verb::Start, limit).await?;
@@ -196,6 +226,7 @@ impl Drivers {
                 // Whatever the script left: an address must not outlive its lease.
                 DriverError::gather([by_script, self.addresses.stop(address).await])
             }
+            (Spec::Service(service), Driver::Native) if self.services.available() => Ok(self.services.stop(&service.name, limit).await?),
             (Spec::FileSystem(file_system), Driver::Native) => self.file_systems.stop(resource, file_system).await,
             (Spec::Crontab(_), Driver::Script(script)) => {
                 self.by_script.stopping(&resource.id);
@@ -219,6 +250,10 @@ impl Drivers {
                 self.probe(resource, assignment).await
             }
             (Spec::FileSystem(file_system), Driver::Native) => self.file_systems.check(resource, file_system).await,
+            (Spec::Service(service), Driver::Native) if self.services.available() => {
+                let (limit, patience) = (resource.options.check_timeout, resource.options.start_timeout);
+                Ok(self.services.check(&service.name, limit, patience).await?)
+            }
             (Spec::FileSystem(_) | Spec::Service(_), driver) => self.ask_script(resource, driver, Verb::Watch).await,
         }
     }
@@ -242,17 +277,14 @@ impl Drivers {
         self.scripts.run(resource, script, verb, limit).await
     }
 
-    /// The script of a resource. Services have no driver of ours yet: they get the stock one.
+    /// The script of a resource: the stock one, where there is no driver of ours or none that works here.
     fn script_of(&self, resource: &Resource, driver: &Driver) -> PathBuf {
         match driver {
             Driver::Script(path) => path.clone(),
-            Driver::Native => self.settings.resource_dir.join(match &resource.spec {
-                // Has a driver of its own, as have addresses, crontabs and applications.
-                Spec::FileSystem(_) => "nfs.sh",
-                Spec::Service(_) => "service.sh",
-                Spec::Address(_) => "ipv4addr.sh",
-                Spec::Crontab(_) | Spec::Application(_) => "crontab.sh",
-            }),
+            Driver::Native => {
+                // A source that tells no type comes with a script of its own, see the configuration.
+                self.settings.resource_dir.join(StockScript::of_spec(&resource.spec).unwrap_or(StockScript::Nfs).name())
+            }
         }
     }
 }

@@ -69,7 +69,10 @@ struct Record {
 
 impl Probe {
     /// Begins to ask `address` from this namespace.
-    pub(super) fn start(namespace: &Namespace, address: Ipv4Addr) -> Result<Self, LabError> {
+    ///
+    /// # Errors
+    /// [`LabError`], when sockets are refused.
+    pub fn start(namespace: &Namespace, address: Ipv4Addr) -> Result<Self, LabError> {
         let (asking, hearing) = namespace.run(sockets)?.map_err(|errno| match errno {
             Errno::EPERM => LabError::NotPermitted { detail: "raw socket: not permitted".to_owned() },
             other => LabError::system("opening raw sockets", other),

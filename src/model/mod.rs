@@ -11,6 +11,7 @@ mod ids;
 mod message;
 mod operator;
 mod report;
+mod stock;
 mod time;
 mod vote;
 
@@ -32,5 +33,6 @@ pub use operator::{Command, Lasts, Obstacle, Outlook, Record, Stamp, Subject, Un
 pub use report::{
     Activity, ClusterReport, GroupReport, MemberReport, NodeReport, Problem, QuorumReport, Request, ResourceReport, Response, WishReport,
 };
+pub use stock::StockScript;
 pub use time::{Time, in_words};
 pub use vote::{Ballot, HeldVote, PassVote, PassedGrant, VoteAbsent, VoteAck, VoteNote, VoteNotes, VoteTaken, WantVote};

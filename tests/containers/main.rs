@@ -1,0 +1,6 @@
+//! Whole systems: what an administrator sees who installs drcm on real machines with a real systemd. Needs root.
+
+mod daemon;
+mod lab;
+mod service;
+mod web;
