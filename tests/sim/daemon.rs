@@ -75,6 +75,7 @@ impl World {
         host.boot = boot;
         core.recall(&host.wishes, now);
         host.voters = Some(core.electorate().clone());
+        host.votes.began = self.now;
         if resumes {
             let notes = host.votes.notes.iter().flatten();
             let held = |vote: &NodeId| notes.clone().find(|note| note.vote == *vote).map_or(*vote == host.id, |note| note.held);
@@ -211,10 +212,10 @@ impl World {
         }
         let host = &mut self.hosts[node];
         if host.votes.amnesia == NEVER
-            && let Event::Received { message: Message::Heartbeat(heartbeat), .. } = &event
+            && let Event::Received { from, message: Message::Heartbeat(heartbeat), .. } = &event
         {
-            let heartbeat = heartbeat.clone();
-            self.learns_of_votes(node, &heartbeat);
+            let (from, heartbeat) = (*from, heartbeat.clone());
+            self.learns_of_votes(node, from, &heartbeat);
         }
         let host = &mut self.hosts[node];
         let Some(core) = host.core.as_mut() else { return };

@@ -99,6 +99,8 @@ pub struct Disk {
     writing: VecDeque<VoteNotes>,
     /// Votes that were given away from here, and of which the disk was lost and nobody heard since.
     forgotten: BTreeSet<NodeId>,
+    /// When the process began.
+    pub began: Instant,
     /// Some were, and not all were heard of in the silence of the node: so long, nothing is sure.
     pub amnesia: Instant,
 }
@@ -149,15 +151,19 @@ impl World {
     }
 
     /// A node that lost its notes hears where a vote is that it had given away: from then on it must not grant with it.
-    pub fn learns_of_votes(&mut self, node: usize, heartbeat: &Heartbeat) {
+    pub fn learns_of_votes(&mut self, node: usize, from: NodeId, heartbeat: &Heartbeat) {
         let now = self.now;
+        // It hears nobody else.
+        if self.hosts[node].config.node(from).is_none() {
+            return;
+        }
         let lease = span(self.setup.longest_lease());
         let host = &mut self.hosts[node];
         for held in heartbeat.ballot.iter().flat_map(|ballot| &ballot.votes) {
             host.votes.forgotten.remove(&held.vote);
         }
         if host.votes.forgotten.is_empty() {
-            let in_time = now < host.resumed + span(setup::longest(&host.config));
+            let in_time = now < host.votes.began + span(setup::longest(&host.config));
             host.votes.amnesia = if in_time { 0 } else { now + 3 * lease };
         }
     }
