@@ -3,7 +3,8 @@
 //!
 //! Every process of an application carries `DRCM_APPLICATION=node:home:nickname` in its environment, so that what went into
 //! the background is found as well, also by a daemon that was started after it; and so is what shares a session with such a
-//! process or descends from it. A process that wiped its environment and has no such relative is not.
+//! process or descends from it. Where systemd is, each application runs in a scope of its own as well, which a process does not
+//! leave by wiping its environment; elsewhere such a process is found by its relatives only.
 
 use std::{
     collections::BTreeMap,
@@ -27,6 +28,7 @@ use tokio::{
 use super::{
     Condition, DriverError, Settings,
     script::{log_of, quote},
+    service::{Services, scope_name},
 };
 use crate::{
     model::{Application, Assignment, Kind},
@@ -39,6 +41,8 @@ use crate::{
 
 /// A start program that still runs after this is one that stays in the foreground.
 const FOREGROUND: Duration = Duration::from_secs(2);
+/// How long systemd may take to make a scope.
+const ENCLOSE: Duration = Duration::from_secs(5);
 /// How long the user database, which may be on a network, is waited for.
 const LOOK_UP: Duration = Duration::from_secs(10);
 /// Between TERM and KILL for what a stop program left behind, at most.
@@ -53,6 +57,7 @@ const MARK: &str = "DRCM_APPLICATION";
 pub struct Applications {
     settings: Settings,
     log: OutputLog,
+    services: Services,
     lives: Arc<Mutex<BTreeMap<Assignment, watch::Receiver<Life>>>>,
 }
 
@@ -76,9 +81,9 @@ struct Login {
 impl Applications {
     /// With the log of this node.
     #[must_use]
-    pub fn new(settings: Settings) -> Self {
+    pub fn new(settings: Settings, services: Services) -> Self {
         let log = log_of(&settings, Kind::Application);
-        Self { settings, log, lives: Arc::default() }
+        Self { settings, log, services, lives: Arc::default() }
     }
 
     /// Runs the start program. It has started when the program exits with 0, or still runs after two seconds: it is then
@@ -95,7 +100,7 @@ impl Applications {
             return Ok(());
         }
         let program = self.program(application, assignment, &application.start, &title).await?;
-        let mut running = program.spawn().await.map_err(|source| self.unstarted(&title, source))?;
+        let mut running = self.spawn(program, assignment, &title).await.map_err(|source| self.unstarted(&title, source))?;
         match timeout(FOREGROUND.min(limit), running.wait()).await {
             Ok(finished) => {
                 let finished = finished.map_err(|source| self.unstarted(&title, source))?;
@@ -108,6 +113,20 @@ impl Applications {
                 Ok(())
             }
         }
+    }
+
+    /// Starts a program in the scope of its application, where there is systemd. That there is no scope is no reason not to run.
+    async fn spawn(&self, program: Program, assignment: &Assignment, title: &str) -> Result<Running, SysError> {
+        if !self.services.has_systemd() {
+            return program.spawn().await;
+        }
+        let scope = scope_name(&self.mark(assignment));
+        let enclose = async |pid| {
+            if let Err(error) = self.services.enclose(&scope, pid, ENCLOSE).await {
+                tracing::warn!("{title}: it runs without a scope: {error}");
+            }
+        };
+        program.spawn_admitted(enclose).await
     }
 
     /// Runs the stop program for at most `limit`, then ends every process of the application that is left: TERM, KILL.
@@ -253,8 +272,8 @@ impl Applications {
 
     /// Its processes. A look at /proc can hang on a process that hangs, so it is given up after a while.
     async fn processes(&self, assignment: &Assignment) -> Result<Vec<Found>, DriverError> {
-        let mark = format!("{MARK}={}", self.mark(assignment));
-        let look = timeout(LOOK_UP, spawn_blocking(move || process::marked(&mark)));
+        let mark = self.mark(assignment);
+        let look = timeout(LOOK_UP, spawn_blocking(move || process::marked(&format!("{MARK}={mark}"), &scope_name(&mark))));
         match look.await {
             Ok(found) => found.expect("the work neither panics nor is it aborted").map_err(|source| DriverError::File {
                 doing: "list",

@@ -109,14 +109,15 @@ impl Drivers {
     /// When the kernel refuses a socket (needs CAP_NET_ADMIN and CAP_NET_RAW).
     pub fn new(settings: Settings) -> Result<(Self, mpsc::Receiver<AddressEvent>), DriverError> {
         let (addresses, events) = Addresses::open()?;
+        let services = Services::open();
         let drivers = Self {
             addresses,
-            applications: Applications::new(settings.clone()),
+            applications: Applications::new(settings.clone(), services.clone()),
             by_script: ByScript::default(),
             drift: Drift::open(),
             file_systems: FileSystems::new(&settings),
             scripts: Scripts::new(settings.clone()),
-            services: Services::open(),
+            services,
             settings,
         };
         Ok((drivers, events))

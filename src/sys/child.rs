@@ -2,6 +2,7 @@
 //! given word by word, and the identity of the user they run as. Their output goes straight to an append-only log, so that
 //! what they leave running in the background can write on after both they and we are gone.
 
+mod gate;
 mod output;
 
 use std::{
@@ -25,6 +26,7 @@ use tokio::{
 
 use std::os::unix::process::ExitStatusExt;
 
+use self::gate::Door;
 use super::SysError;
 pub use output::{LastLine, OutputLog};
 
@@ -133,12 +135,35 @@ impl Program {
     /// # Errors
     /// When there is no such file, it may not be executed, the identity may not be taken, or executing it hangs.
     pub async fn spawn(self) -> Result<Running, SysError> {
+        self.spawn_through(None).await
+    }
+
+    /// Starts it, but lets it execute its program only when `admit`, which is given its process id, is done.
+    ///
+    /// # Errors
+    /// As [`Program::spawn`].
+    pub async fn spawn_admitted(self, admit: impl AsyncFnOnce(i32)) -> Result<Running, SysError> {
+        let failed = |source| SysError::Run { program: self.program.clone(), source };
+        let (gate, door) = gate::pair().map_err(failed)?;
+        let admission = async {
+            if let Ok((child, opener)) = gate.child().await {
+                if let Some(pid) = child {
+                    admit(pid).await;
+                }
+                opener.open();
+            }
+        };
+        let (running, ()) = tokio::join!(self.spawn_through(Some(door)), admission);
+        running
+    }
+
+    async fn spawn_through(self, door: Option<Door>) -> Result<Running, SysError> {
         let program = self.program.clone();
         let (sender, receiver) = oneshot::channel();
         // Forking waits until the child has executed its program. A disk that hangs must hold up a spare thread, not us.
         tokio::task::spawn_blocking(move || {
             // When whoever asked has given up, the child comes back in an error and is dropped here, which kills it.
-            drop(sender.send(self.spawn_here()));
+            drop(sender.send(self.spawn_here(door)));
         });
         match time::timeout(SPAWN_LIMIT, receiver).await {
             Ok(Ok(result)) => result,
@@ -147,7 +172,7 @@ impl Program {
         }
     }
 
-    fn spawn_here(self) -> Result<Running, SysError> {
+    fn spawn_here(self, door: Option<Door>) -> Result<Running, SysError> {
         let (output, out, error) = self.output.begin(&self.title)?;
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).env_clear().envs(self.environment.iter().map(|(name, value)| (name, value)));
@@ -156,7 +181,12 @@ impl Program {
         // SAFETY: between fork and exec the closure makes system calls only: it allocates nothing, takes no lock, and what it
         // captured was allocated before the fork.
         unsafe {
-            command.pre_exec(move || shed_inheritance(umask, identity.as_ref()));
+            command.pre_exec(move || {
+                if let Some(door) = &door {
+                    door.wait()?;
+                }
+                shed_inheritance(umask, identity.as_ref())
+            });
         }
         let child = command.spawn().map_err(|source| SysError::Run { program: self.program, source })?;
         // A child that has not been waited for has a pid.

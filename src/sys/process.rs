@@ -45,17 +45,17 @@ impl Found {
     }
 }
 
-/// The processes with `mark` (`NAME=value`) in their environment as it was when they were started, their descendants, and
-/// whoever shares a session with them; never ourselves. A look at /proc: blocks while a process is stuck in a page fault.
+/// The processes with `mark` (`NAME=value`) in their environment as it was when they were started, those in the control group
+/// of the unit `scope`, their descendants, and whoever shares a session with them; never ourselves. A look at /proc: blocks while a process is stuck in a page fault.
 ///
 /// # Errors
 /// When /proc cannot be listed.
-pub fn marked(mark: &str) -> io::Result<Vec<Found>> {
+pub fn marked(mark: &str, scope: &str) -> io::Result<Vec<Found>> {
     let own = std::process::id().cast_signed();
     let others = self::all()?.into_iter().filter(|pid| *pid > 1 && *pid != own);
     let all: BTreeMap<i32, Status> = others.filter_map(|pid| Some((pid, Status::read(pid)?))).collect();
     let own_session = Status::read(own).map_or(0, |status| status.session);
-    let mut chosen: BTreeSet<i32> = all.keys().copied().filter(|pid| carries(*pid, mark)).collect();
+    let mut chosen: BTreeSet<i32> = all.keys().copied().filter(|pid| carries(*pid, mark) || is_in(*pid, scope)).collect();
     let sessions: BTreeSet<i32> = chosen
         .iter()
         .filter_map(|pid| all.get(pid))
@@ -130,6 +130,12 @@ impl Status {
 fn carries(pid: i32, mark: &str) -> bool {
     read_limited(Path::new(&format!("/proc/{pid}/environ")), ENVIRONMENT_LIMIT)
         .is_some_and(|environment| environment.split(|byte| *byte == 0).any(|entry| entry == mark.as_bytes()))
+}
+
+/// By any of its control groups; their paths escape nothing that is in the name of a unit.
+fn is_in(pid: i32, scope: &str) -> bool {
+    read_limited(Path::new(&format!("/proc/{pid}/cgroup")), 64 << 10)
+        .is_some_and(|groups| String::from_utf8_lossy(&groups).lines().any(|group| group.split('/').any(|part| part == scope)))
 }
 
 fn read_limited(path: &Path, limit: u64) -> Option<Vec<u8>> {

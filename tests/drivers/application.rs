@@ -48,7 +48,7 @@ impl Drop for TestUser {
     fn drop(&mut self) {
         // What a failed test left running.
         let home = drcm::model::NodeId::of("cmnode1");
-        for found in process::marked(&format!("DRCM_APPLICATION=node{}:{home}:ldm", std::process::id())).unwrap_or_default() {
+        for found in process::marked(&format!("DRCM_APPLICATION=node{}:{home}:ldm", std::process::id()), "none.scope").unwrap_or_default() {
             let _ = found.signal(9);
         }
         for _ in 0..50 {
@@ -68,7 +68,7 @@ fn application(user: &str, group: &str, start: &str, stop: &str, ensure: Option<
 }
 
 fn processes(assignment: &Assignment) -> Vec<process::Found> {
-    process::marked(&format!("DRCM_APPLICATION=node{}:{}:ldm", std::process::id(), assignment.home)).unwrap()
+    process::marked(&format!("DRCM_APPLICATION=node{}:{}:ldm", std::process::id(), assignment.home), "none.scope").unwrap()
 }
 
 fn running(assignment: &Assignment) -> usize {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use drcm::model::{Ack, BootId, Claims, Entry, Generation, Heartbeat, Relayed, Stance, Time, Version};
+use drcm::model::{Ack, BootId, Claims, Entry, Generation, Heartbeat, PassVote, Relayed, Stance, Time, Version};
 
 use super::{
     clock::{Clock, Instant, span},
@@ -143,8 +143,15 @@ impl Checker {
     }
 
     /// A node gives a vote away: what that has granted the node itself holds wherever it goes.
-    pub fn passes(&mut self, node: usize, boot: BootId, vote: usize, clock: &Clock, now: Instant) {
-        self.grants_itself(node, boot, clock, now);
+    pub fn passes(&mut self, node: usize, boot: BootId, vote: usize, passed: &PassVote, clock: &Clock, now: Instant) {
+        if self.votes.has(node, vote) {
+            for grant in passed.grants.iter().filter(|grant| grant.boot == boot) {
+                if let Some(group) = self.group(grant.group) {
+                    let slot = self.grant_slot(vote, node, group);
+                    self.own_grants[slot] = (boot, clock.instant(clock.local(now) + Duration::from_micros(grant.remaining_us)));
+                }
+            }
+        }
         self.votes.passes(node, vote);
     }
 

@@ -39,7 +39,7 @@ impl World {
             },
             Message::PassVote(passed) => match self.checker.votes.vote(passed.vote) {
                 Some(vote) => {
-                    self.checker.passes(node, host.boot, vote, &host.clock, self.now);
+                    self.checker.passes(node, host.boot, vote, passed, &host.clock, self.now);
                     Ok(())
                 }
                 None => Err(format!("node {node} passes on a vote that is none")),

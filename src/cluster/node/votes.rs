@@ -90,12 +90,13 @@ impl Node {
         let slot = self.votes.slot(at);
         if part.number <= slot.number {
             self.answer_offer(from, at, part.number);
-        } else if part.number <= slot.heard || listening {
+        } else if listening || (part.number <= slot.heard && from != part.vote) {
             // It was here, or may have been, in a life that is forgotten. That cannot be answered: it was taken, and is not here.
-        } else if self.leaving {
+        } else if self.leaving || part.number <= slot.heard {
+            // Its own voter, without its notes, lends it under a number of old: it is told of the later one.
             if !matches!(slot.place, Place::Here(_)) {
                 slot.place = Place::Away { with: None };
-                slot.number = part.number;
+                slot.number = part.number.max(slot.heard);
                 slot.tell = Some((from, part.number));
                 self.votes.change(at);
             }
@@ -295,7 +296,8 @@ impl Node {
         self.look_again(by, Wake::Vote, now);
         // Whoever gets our groups needs these votes at once, not after they have moved.
         let heirs_by = by.before(patience * 3 / 4);
-        if heirs_by > now && !self.heirs_have_asked(now) {
+        let any_here = self.votes.slots().iter().any(|slot| matches!(slot.place, Place::Here(_)));
+        if any_here && heirs_by > now && !self.heirs_have_asked(now) {
             self.look_again(heirs_by, Wake::Vote, now);
             return;
         }
@@ -312,11 +314,12 @@ impl Node {
         }
     }
 
-    /// Every node that a group was handed to claims it, and has been answered, or will not.
+    /// Every node that a group was handed to has what the votes here can give it, or will not ask for it.
     fn heirs_have_asked(&self, now: Time) -> bool {
         self.tenures.iter().all(|tenure| {
             let heir = tenure.handing.and_then(|(next, _)| self.member(next));
-            heir.is_none_or(|heir| super::exchange::claims(heir, tenure.group) || !heir.state().eligible || !self.is_alive(heir, now))
+            let answered = self.votes.obstacle(self.me, self.boot, tenure.group, now).is_some();
+            heir.is_none_or(|heir| answered || !heir.state().eligible || !self.is_alive(heir, now))
         })
     }
 

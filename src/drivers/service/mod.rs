@@ -6,6 +6,7 @@
 mod bus;
 mod error;
 mod order;
+mod scope;
 mod unit;
 
 use std::{
@@ -34,6 +35,7 @@ use self::{
 use super::Condition;
 
 pub use error::ServiceError;
+pub use scope::scope_name;
 
 /// Its existence means that systemd is in charge, see sd_booted(3).
 const BOOTED: &str = "/run/systemd/system";
@@ -123,6 +125,12 @@ impl Services {
             info!("services are started and stopped by the script service.sh: {why}");
         }
         false
+    }
+
+    /// Whether systemd can be talked to.
+    #[must_use]
+    pub fn has_systemd(&self) -> bool {
+        self.absent.is_none()
     }
 
     /// Sees to it that, at a shutdown, systemd stops these services only after this daemon has ended. In the background.

@@ -4,6 +4,7 @@
 //! Owns the containers, their disks and the bridge; all of it ends with the value, with the test process at the latest.
 
 mod container;
+mod disk;
 mod http;
 
 use std::{
@@ -21,6 +22,7 @@ use drcm::lab::{Mark, Namespace, Plan, Port, Probe, Switch};
 use sha1::{Digest as _, Sha1};
 
 pub use container::Container;
+pub use disk::Disk;
 pub use http::Http;
 
 /// Longest any start, move or return may take before a test gives up.
@@ -109,12 +111,17 @@ impl Site {
     /// Boots, enables the daemon on every node at once as an administrator would, and waits for the first to serve.
     pub fn serving(blueprint: &Blueprint) -> Self {
         let site = Self::boot(blueprint);
+        site.enable_all();
+        site
+    }
+
+    /// Enables and starts the daemon everywhere at once.
+    pub fn enable_all(&self) {
         thread::scope(|scope| {
-            for node in &site.nodes {
+            for node in &self.nodes {
                 scope.spawn(|| node.must("systemctl enable --quiet --now drcm_server"));
             }
         });
-        site
     }
 
     pub fn node(&self, node: usize) -> &Container {
