@@ -179,7 +179,7 @@ async fn serve(config: Arc<Config>, node: NodeConfig, authkey: Arc<AuthKey>, not
     core.recall(&wish_file.load(), clock::now());
     let endpoint = Endpoint::new(authkey.bytes(), node.id, core.boot(), config.nodes.iter().map(|node| node.id), random()?);
     let socket = heartbeat_socket(&config, &node)?;
-    let (drivers, kernel_events) = Drivers::new(Settings::new(&config.server, &node.name))?;
+    let (drivers, kernel_events) = Drivers::new(Settings::new(&config, &node.name))?;
 
     let assigned = node.primary.iter().chain(node.backup.iter().map(|assignment| &assignment.resource));
     drivers.outlast(assigned.filter_map(|id| config.resource(id)));

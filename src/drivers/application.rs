@@ -324,7 +324,8 @@ impl Applications {
 
     /// The same nickname may run for two homes on one node, and several nodes may share a machine in a laboratory.
     fn mark(&self, assignment: &Assignment) -> String {
-        format!("{}:{}:{}", self.settings.nodename, assignment.home, assignment.resource.nickname)
+        let home = self.settings.nodenames.get(&assignment.home).cloned().unwrap_or_else(|| assignment.home.to_string());
+        format!("{}:{home}:{}", self.settings.nodename, assignment.resource.nickname)
     }
 
     fn unstarted(&self, title: &str, source: SysError) -> DriverError {

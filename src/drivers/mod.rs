@@ -12,11 +12,11 @@ pub mod script;
 pub mod service;
 mod turn;
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use tokio::sync::mpsc;
 
-use crate::model::{Assignment, Driver, Resource, Server, Spec, StockScript, Time};
+use crate::model::{Assignment, Config, Driver, NodeId, Resource, Spec, StockScript, Time};
 
 pub use address::{AddressEvent, Addresses};
 pub use crontab::drift::News;
@@ -46,6 +46,8 @@ pub enum Condition {
 pub struct Settings {
     /// `nodename` of this node.
     pub nodename: String,
+    /// `nodename` of every node: resources are named after their home.
+    pub nodenames: BTreeMap<NodeId, String>,
     /// Where the `*_resource.log` files are.
     pub log_dir: PathBuf,
     /// Given to scripts.
@@ -71,9 +73,11 @@ pub struct Settings {
 impl Settings {
     /// The settings of this node of a cluster.
     #[must_use]
-    pub fn new(server: &Server, nodename: &str) -> Self {
+    pub fn new(config: &Config, nodename: &str) -> Self {
+        let server = &config.server;
         Self {
             nodename: nodename.to_owned(),
+            nodenames: config.nodes.iter().map(|node| (node.id, node.name.clone())).collect(),
             log_dir: server.log_dir.clone(),
             run_dir: server.run_dir.clone(),
             spool_dir: server.spool_dir.clone(),

@@ -184,6 +184,7 @@ mod tests {
         let directory = PathBuf::from("/tmp");
         let settings = Settings {
             nodename: "cmnode1".into(),
+            nodenames: BTreeMap::new(),
             log_dir: directory.clone(),
             run_dir: directory.clone(),
             spool_dir: directory.clone(),

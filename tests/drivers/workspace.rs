@@ -53,6 +53,7 @@ impl Workspace {
         Settings {
             // No other test sees the processes of this one.
             nodename: format!("node{}", std::process::id()),
+            nodenames: std::collections::BTreeMap::new(),
             log_dir: self.path("log"),
             run_dir: self.path("run"),
             spool_dir: self.path("spool"),
