@@ -170,6 +170,37 @@ fn the_reader_sees_every_form_of_import() {
 }
 
 #[test]
+fn every_mutant_still_fits_the_core() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/mutants");
+    let mut broken = Vec::new();
+    let mut count = 0;
+    for entry in fs::read_dir(&directory).unwrap() {
+        let path = entry.unwrap().path();
+        let text = read(&path);
+        let said = text.lines().next().is_some_and(|line| !line.is_empty() && !line.starts_with("---"));
+        let target = text.lines().find_map(|line| line.strip_prefix("+++ b/")).unwrap_or_default();
+        let source = read(&Path::new(env!("CARGO_MANIFEST_DIR")).join(target));
+        // What a hunk expects to find, whole lines.
+        let mut hunks: Vec<String> = Vec::new();
+        for line in text.lines().skip_while(|line| !line.starts_with("@@")) {
+            match (line.split_at_checked(1), hunks.last_mut()) {
+                (Some(("@", _)), _) => hunks.push("\n".to_owned()),
+                (Some((" " | "-", rest)), Some(hunk)) => *hunk += &format!("{rest}\n"),
+                // Some tools leave the blank of an empty line out.
+                (None, Some(hunk)) => *hunk += "\n",
+                _ => {}
+            }
+        }
+        if !said || hunks.is_empty() || hunks.iter().any(|hunk| !format!("\n{source}").contains(hunk)) {
+            broken.push(path.display().to_string());
+        }
+        count += 1;
+    }
+    assert!(count >= 10, "{count} mutants");
+    assert_none("mutants of an earlier core: make the same mistake in the present one", &broken);
+}
+
+#[test]
 fn the_first_cluster_of_the_readme_is_sound() {
     let readme = read(Path::new("README.md"));
     let block = readme.split("```ini\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
