@@ -17,7 +17,8 @@ pub fn run(file: &Path, nodename: Option<&str>, log: &LogArguments) -> Result<Ex
     if !loaded.findings.is_empty() {
         complain(&config::render(&loaded.findings));
     }
-    let options = RunOptions { nodename: nodename.map(str::to_owned), log: log.overrides(&loaded.config.server.log) };
+    let options =
+        RunOptions { nodename: nodename.map(str::to_owned), file: file.to_owned(), log: log.overrides(&loaded.config.server.log) };
     daemon::run(loaded.config, &options).map_err(|error| CliError::Daemon(Box::new(error)))?;
     Ok(Exit::Good)
 }

@@ -17,6 +17,7 @@ mod orders;
 mod state;
 mod status;
 mod streams;
+mod successor;
 mod versions;
 mod votes;
 mod wish_file;
@@ -24,6 +25,7 @@ mod wish_file;
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -52,6 +54,7 @@ use self::{
     state::{PidFile, StateError},
     status::Status,
     streams::Streams,
+    successor::Successor,
     votes::Keeper,
     wish_file::WishFile,
 };
@@ -72,6 +75,8 @@ use crate::{
 const KERNEL_EVENTS: usize = 1024;
 /// Open files that are enough, whatever clients do.
 const DESCRIPTORS: u64 = 4096;
+/// Time for the log to be written before another program takes over.
+const LAST_WORDS: Duration = Duration::from_millis(2);
 /// Longest wait for a clean leave beyond the slowest stop.
 const LEAVE_GRACE: Duration = Duration::from_secs(5);
 
@@ -80,6 +85,8 @@ const LEAVE_GRACE: Duration = Duration::from_secs(5);
 pub struct RunOptions {
     /// `--nodename`: this node, instead of the one whose hostname is `uname -n`.
     pub nodename: Option<String>,
+    /// The configuration file, for a program that takes the place of this one.
+    pub file: PathBuf,
     /// Flags that go before what the file says of the log.
     pub log: logs::Overrides,
 }
@@ -142,7 +149,8 @@ pub fn run(config: Arc<Config>, options: &RunOptions) -> Result<(), DaemonError>
         .enable_all()
         .build()
         .map_err(system("start the runtime"))?;
-    let ended = runtime.block_on(serve(config, node, authkey, notify));
+    let successor = Successor::of_this_process(options.file.clone()).map_err(system("find the program that runs here"))?;
+    let ended = runtime.block_on(serve(config, node, authkey, notify, successor));
     // A stuck child or mount must not keep the process from ending.
     runtime.shutdown_timeout(Duration::from_millis(200));
     drop(pid_file);
@@ -153,10 +161,17 @@ pub fn run(config: Arc<Config>, options: &RunOptions) -> Result<(), DaemonError>
     ended
 }
 
-async fn serve(config: Arc<Config>, node: NodeConfig, authkey: Arc<AuthKey>, notify: Notify) -> Result<(), DaemonError> {
+async fn serve(
+    config: Arc<Config>,
+    node: NodeConfig,
+    authkey: Arc<AuthKey>,
+    notify: Notify,
+    successor: Successor,
+) -> Result<(), DaemonError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(system("handle SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("handle SIGINT"))?;
     let mut hang_up = signal(SignalKind::hangup()).map_err(system("handle SIGHUP"))?;
+    let mut upgrade = signal(SignalKind::user_defined2()).map_err(system("handle SIGUSR2"))?;
     raise_descriptor_limit();
     warn_of_limits(&config, &node);
 
@@ -261,11 +276,26 @@ async fn serve(config: Arc<Config>, node: NodeConfig, authkey: Arc<AuthKey>, not
     info!("node {} is up: {} nodes, {} groups, T {} ms", node.name, config.nodes.len(), config.groups.len(), node.pace.lease().as_millis());
     tell_manager(&for_manager, Message::Ready);
 
+    let successor = Arc::new(successor);
+    let (judged, mut fitness) = mpsc::channel(1);
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hang_up.recv() => warn!("SIGHUP: the configuration is read at start only; restart this node to change it"),
+            _ = upgrade.recv() => {
+                let (successor, judged) = (successor.clone(), judged.clone());
+                tokio::spawn(async move { judged.send(successor.is_fit().await).await });
+            }
+            Some(judgement) = fitness.recv() => match judgement {
+                Ok(()) => {
+                    info!("SIGUSR2: the program on disk takes over");
+                    sleep(LAST_WORDS).await;
+                    let error = successor.take_over();
+                    error!("the program on disk could not take over, this one goes on: {error}");
+                }
+                Err(why) => error!("SIGUSR2: the program on disk is not fit to take over, this one goes on: {why}"),
+            },
             notice = noticed.recv() => match notice {
                 Some(Notice::CheckAlone(checks)) => drop(tokio::spawn(alone::check(shared.clone(), checks))),
                 Some(Notice::Left) => {}

@@ -101,3 +101,73 @@ fn the_unit_is_sound_and_gives_the_daemon_no_more_than_it_needs() {
     let daemon = site.node(0).main_process("drcm_server");
     site.node(0).must(&format!("test $(readlink /proc/{daemon}/ns/mnt) = $(readlink /proc/1/ns/mnt)"));
 }
+
+#[test]
+fn an_upgrade_in_place_loses_nothing() {
+    let site = Site::serving(&Blueprint::web(2, 1));
+    let (http, ping) = (site.http(), site.ping());
+    site.wait_served(&http, 0);
+    let (daemon, nginx, began) = (site.node(0).main_process("drcm_server"), site.node(0).main_process("nginx"), Instant::now());
+    // As a package does: another file under the same name, then the signal.
+    site.node(0).must("cp /usr/sbin/drcm_server /usr/sbin/drcm_server.new && mv /usr/sbin/drcm_server.new /usr/sbin/drcm_server");
+    site.node(0).must("systemctl kill --kill-who=main --signal=USR2 drcm_server");
+    site.wait("the successor", LONG, || site.node(0).log().contains("going on with its leases"));
+    site.holds_still(&http, &ping, Duration::from_secs(3));
+    assert_eq!((site.node(0).main_process("drcm_server"), site.node(0).main_process("nginx")), (daemon, nginx));
+    assert_eq!(http.lost_since(began), []);
+    println!("upgrade in place: {} pages asked for, none lost", http.asked_since(began));
+    // The service manager and the watchdog are still served.
+    sleep(Duration::from_secs(12));
+    assert_eq!(site.node(0).main_process("drcm_server"), daemon);
+    site.node(0).must("systemctl is-active drcm_server");
+    // A file that cannot be run changes nothing.
+    site.node(0).must("cp /bin/false /usr/sbin/drcm_server.new && mv /usr/sbin/drcm_server.new /usr/sbin/drcm_server");
+    site.node(0).must("systemctl kill --kill-who=main --signal=USR2 drcm_server");
+    site.wait("a refusal", LONG, || site.node(0).log().contains("is not fit to take over"));
+    site.holds_still(&http, &ping, Duration::from_secs(1));
+}
+
+#[test]
+fn an_owner_whose_link_goes_down_hands_over_what_it_has() {
+    let site = Site::serving(&Blueprint::web(2, 1));
+    let http = site.http();
+    site.wait_served(&http, 0);
+    let down = Instant::now();
+    site.node(0).must("ip link set eth0 down");
+    site.wait_served(&http, 1);
+    let outage = http.longest_outage(down);
+    assert!(outage < Duration::from_secs(3), "it took {outage:?}");
+    site.wait("the end of nginx on the cut node", LONG, || !site.node(0).holds("systemctl is-active --quiet nginx"));
+    println!("link down: no page for {outage:?}");
+    site.node(0).must("ip link set eth0 up");
+    site.wait_served(&http, 0);
+}
+
+#[test]
+fn a_script_that_hangs_delays_nobody_else() {
+    let mut blueprint = Blueprint::web(2, 1);
+    blueprint.server += "start_timeout = 4\nstop_timeout = 3\n";
+    blueprint.sections = "[CM_SERVICES]\nweb, nginx, /etc/drcm/resources/service.sh\nslow, slow, /opt/hangs.sh\n".to_owned();
+    blueprint.lines[0] += "node_services = web,slow\n";
+    blueprint.lines[0] = blueprint.lines[0].replace("node_services = web\n", "");
+    // Of its own: nothing of it moves with the web server.
+    blueprint.lines[2] = "node_backup_services = node1:slow\n".to_owned();
+    blueprint.files.push(("/opt/hangs.sh".to_owned(), "#!/bin/sh\ntrap '' TERM\nwhile :; do sleep 1; done\n".to_owned()));
+    let site = Site::boot(&blueprint);
+    (0..3).for_each(|node| drop(site.node(node).must("chmod 755 /opt/hangs.sh")));
+    site.enable_all();
+    let (http, ping) = (site.http(), site.ping());
+    let waited = site.wait_served(&http, 0);
+    println!("served {waited:?} after the start, beside a script that hangs");
+    // While it is tried here and there, the rest stands still and cm_stat answers.
+    site.holds_still(&http, &ping, Duration::from_secs(8));
+    let asked = Instant::now();
+    let text = site.status(0);
+    assert!(asked.elapsed() < Duration::from_secs(1), "cm_stat took {:?}", asked.elapsed());
+    assert!(text.contains("slow") && !text.contains("HEALTHY"), "{text}");
+    let left = Instant::now();
+    site.node(0).must("systemctl stop drcm_server");
+    site.wait_served(&http, 1);
+    let planned = http.longest_outage(left);
+    assert!(planned < Duration::from_secs(2), "the planned move took {planned:?} beside a script that hangs");
+}

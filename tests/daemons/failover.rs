@@ -175,3 +175,35 @@ fn a_killed_daemon_that_is_back_too_late_finds_itself_replaced() {
     cluster.wait_owner(0);
     cluster.assert_never_two();
 }
+
+#[test]
+fn a_daemon_that_is_replaced_by_the_program_on_disk_loses_nothing() {
+    let mut cluster = Cluster::running(Plan::of(3));
+    let before = cluster.sampler.changes().len();
+    let mark = Mark::now();
+    for node in [0, 1, 2, 0] {
+        let pid = cluster.lab.node(node).pid();
+        let count = log(&cluster.lab, node).matches("going on with its leases").count();
+        cluster.lab.node_mut(node).signal(Signal::SIGUSR2).unwrap();
+        cluster.lab.wait("the successor", seconds(10), |lab| log(lab, node).matches("going on with its leases").count() > count).unwrap();
+        cluster.lab.pass(seconds(2)).unwrap();
+        assert_eq!(cluster.lab.node(node).pid(), pid, "it is the same process");
+    }
+    assert_eq!(cluster.sampler.changes().len(), before, "the address moved");
+    let outage = cluster.probe.longest_outage(mark);
+    println!("replaced four times: longest wait for an answer {outage:?}");
+    assert!(outage < ms(50), "the client waited {outage:?}");
+    // One that is not fit stays out.
+    let file = cluster.lab.node(1).config().to_owned();
+    let good = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, "[CM_SERVER]\nudpport = many\n").unwrap();
+    cluster.lab.node_mut(1).signal(Signal::SIGUSR2).unwrap();
+    cluster.lab.wait("a refusal", seconds(10), |lab| log(lab, 1).contains("is not fit to take over, this one goes on")).unwrap();
+    std::fs::write(&file, good).unwrap();
+    cluster.holds_still(seconds(2), ms(300));
+    cluster.assert_never_two();
+}
+
+fn log(lab: &Lab, node: usize) -> String {
+    std::fs::read_to_string(lab.node(node).home().join("log/drcm.log")).unwrap_or_default()
+}
