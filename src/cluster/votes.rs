@@ -23,6 +23,8 @@ pub struct Votes {
     own: usize,
     /// The note that our own vote was lent, when by the present configuration this node lends none: it is no voter, or one of a pair.
     pub strayed: Option<VoteNote>,
+    /// So that our own does not count now: somebody may rely on majorities, and on this vote where it went.
+    pub withheld: bool,
     /// Votes are lent at all: not under the rules of a pair, where nothing rests on a majority.
     pub lends: bool,
     /// Knows what groups consist of, and grants nothing: what a vote begins as.
@@ -119,6 +121,7 @@ impl Votes {
             slots: Vec::new(),
             own: voters.iter().position(|voter| *voter == me).unwrap_or(0),
             strayed: None,
+            withheld: false,
             lends,
             template: Voter::new(cap, Time::ZERO),
             longest,
@@ -256,8 +259,9 @@ impl Votes {
 
     /// The votes that answer here, with their position.
     pub fn serving(&mut self) -> impl Iterator<Item = (usize, NodeId, &mut Voter)> {
-        let kept = self.kept;
-        self.slots.iter_mut().enumerate().filter(move |(_, slot)| slot.since <= kept).filter_map(|(at, slot)| match &mut slot.place {
+        let (kept, withheld) = (self.kept, self.withheld.then_some(self.own));
+        let counts = move |(at, slot): &(usize, &mut Slot)| slot.since <= kept && withheld != Some(*at);
+        self.slots.iter_mut().enumerate().filter(counts).filter_map(|(at, slot)| match &mut slot.place {
             Place::Here(voter) => Some((at, slot.vote, voter)),
             Place::Away { .. } | Place::Passing { .. } => None,
         })
@@ -270,7 +274,7 @@ impl Votes {
 
     /// The votes that grant here.
     pub fn granting(&self, now: Time) -> Vec<NodeId> {
-        let grants = |slot: &&Slot| matches!(&slot.place, Place::Here(voter) if voter.silent_until() <= now) && self.is_kept(slot);
+        let grants = |slot: &&Slot| matches!(&slot.place, Place::Here(voter) if voter.silent_until() <= now) && self.serves_slot(slot);
         self.slots.iter().filter(grants).map(|slot| slot.vote).collect()
     }
 
@@ -280,7 +284,9 @@ impl Votes {
     }
 
     fn serves_slot(&self, slot: &Slot) -> bool {
-        matches!(slot.place, Place::Here(_)) && self.is_kept(slot)
+        matches!(slot.place, Place::Here(_))
+            && self.is_kept(slot)
+            && !(self.withheld && self.own().is_some_and(|own| own.vote == slot.vote))
     }
 
     /// What is known of a vote is on disk.

@@ -6,6 +6,7 @@
 
 mod announce;
 mod change;
+mod rival;
 mod watch;
 
 use std::{
@@ -28,7 +29,7 @@ use crate::{
     model::{Address, Time},
     sys::{
         SysError,
-        arp::{self, Announcer},
+        arp::{self, Announcer, Claims},
         netlink::{Changes, Held, Link, Requests},
     },
 };
@@ -148,7 +149,8 @@ impl Addresses {
         let (sender, receiver) = mpsc::channel(EVENTS);
         let watching = tokio::spawn(watch::watch(Arc::clone(&shared), changes, first, sender.clone()));
         let announcing = tokio::spawn(announce::announce(Arc::clone(&shared), sender));
-        let tasks = Tasks(vec![watching.abort_handle(), announcing.abort_handle()]);
+        let listening = tokio::spawn(rival::listen(Arc::clone(&shared), Claims::open().map_err(unable)?));
+        let tasks = Tasks(vec![watching.abort_handle(), announcing.abort_handle(), listening.abort_handle()]);
         Ok((Self { shared, turn, _tasks: Arc::new(tasks) }, receiver))
     }
 

@@ -1,6 +1,8 @@
 //! "This address is at this MAC": gratuitous ARP and unsolicited neighbour advertisements, and the question whether
 //! anybody else has an address (RFC 5227 probe, IPv6 neighbour solicitation).
 
+mod claims;
+
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
@@ -15,6 +17,8 @@ use nix::{
 use tokio::{io::unix::AsyncFd, time};
 
 use super::{SysError, netlink::Link, unwatchable, watch};
+
+pub use claims::{Claim, Claims};
 
 const ETHERNET_BROADCAST: [u8; 6] = [0xff; 6];
 const ETHERTYPE_ARP: u16 = 0x0806;

@@ -10,6 +10,7 @@ fn four_nodes_stopped_one_by_one_serve_to_the_last_and_get_their_votes_back() {
     let mut cluster = Cluster::running(Plan { failback_delay: seconds(1), ..Plan::of(4) });
     // All past their start-up silence and in touch.
     cluster.wait_status(0, "all four votes", |text| text.contains("Cluster status: HEALTHY"));
+    cluster.lab.pass(seconds(1)).unwrap();
     let mut outages = Vec::new();
     for gone in 0..3 {
         let began = std::time::Instant::now();

@@ -9,7 +9,11 @@ use std::{
 use drcm::{
     drivers::{AddressEvent, Addresses, Condition, DriverError},
     model::{Address, Interface},
-    sys::{clock, netlink::Requests},
+    sys::{
+        arp::{Announcer, Form, Role},
+        clock,
+        netlink::Requests,
+    },
 };
 use tokio::{sync::mpsc, time};
 
@@ -59,7 +63,7 @@ fn comes_and_goes_as_configured() {
         // The same, with a lifetime, and back.
         addresses.start(&floating, Some(clock::now() + Duration::from_secs(60))).await.unwrap();
         let shown = ip("-o -4 address show dev eth0 label eth0:1");
-        assert!(shown.contains("valid_lft 59sec"), "{shown}");
+        assert!(shown.contains("valid_lft 58sec"), "{shown}");
         addresses.start(&floating, None).await.unwrap();
         assert!(ip("-o -4 address show dev eth0 label eth0:1").contains("valid_lft forever"));
 
@@ -92,7 +96,7 @@ fn an_ipv6_address_is_usable_at_once_and_leaves_the_route_alone() {
         let floating = address("fd77::180", 64, "eth0");
         addresses.start(&floating, Some(clock::now() + Duration::from_secs(30))).await.unwrap();
         let shown = ip("-o -6 address show dev eth0 to fd77::180");
-        assert!(!shown.contains("tentative") && shown.contains("noprefixroute") && shown.contains("valid_lft 29sec"), "{shown}");
+        assert!(!shown.contains("tentative") && shown.contains("noprefixroute") && shown.contains("valid_lft 28sec"), "{shown}");
         assert!(!ip("-6 route show fd77::/64").contains("expires"), "the route of the node's own address never expires");
         addresses.refresh(vec![(floating.clone(), clock::now() + Duration::from_secs(40))]).await.remove(0).unwrap();
         assert!(!ip("-6 route show fd77::/64").contains("expires"));
@@ -315,6 +319,36 @@ fn neighbours_learn_the_new_place_at_once() {
         addresses.announce(&[address("10.77.0.180", 24, "eth0")]);
         time::sleep(Duration::from_millis(100)).await;
         assert!(neighbour(&peer, "10.77.0.180").contains(&hardware));
+    });
+}
+
+#[test]
+fn whoever_believed_another_is_told_again() {
+    enter_new();
+    let peer = Peer::linked("10.77.0.1/24", "10.77.0.2/24");
+    peer.ip("-6 address add fd77::2/64 dev eth0 nodad");
+    block_on(async {
+        let link = Requests::open().unwrap().link("eth0").await.unwrap().unwrap();
+        let hardware = link.hardware.unwrap().map(|byte| format!("{byte:02x}")).join(":");
+        let (addresses, _events) = Addresses::open().unwrap();
+        for (text, prefix) in [("10.77.0.180", 24), ("fd77::180", 64)] {
+            addresses.start(&address(text, prefix, "eth0"), None).await.unwrap();
+            time::sleep(Duration::from_millis(200)).await;
+            peer.ip(&format!("neighbour replace {text} lladdr 02:00:00:00:00:99 dev eth0 nud stale"));
+            // Another speaks as it, once, and does not have it.
+            peer.run(move || {
+                block_on(async {
+                    let link = Requests::open().unwrap().link("eth0").await.unwrap().unwrap();
+                    Announcer::open().unwrap().announce(&link, text.parse().unwrap(), Form::Reply, Role::Host).unwrap();
+                });
+            });
+            let claimed = Instant::now();
+            while !neighbour(&peer, text).contains(&hardware) {
+                assert!(claimed.elapsed() < Duration::from_millis(400), "{}", neighbour(&peer, text));
+                thread::sleep(Duration::from_millis(1));
+            }
+            println!("{text}: told again {:?} after the claim", claimed.elapsed());
+        }
     });
 }
 

@@ -239,6 +239,12 @@ impl Node {
             bounds.push(Bound { among: remember, needed: 1 });
         }
         self.electorate.bounds = bounds;
+        self.withhold_strayed_vote();
+    }
+
+    /// One of a pair has its own vote although it lent it before, but not while somebody may rely on majorities.
+    pub(super) fn withhold_strayed_vote(&mut self) {
+        self.votes.withheld = self.votes.strayed.is_some() && self.others_rely_on_majorities();
     }
 
     /// Whether a voter's answer counts: it says what it counted when it answered.

@@ -102,6 +102,7 @@ impl Node {
             }
         } else if self.votes.assemble(at, part, now) {
             self.votes.accept(at, from, now);
+            self.withhold_strayed_vote();
             let giver_boot = self.member(part.vote).and_then(Member::boot);
             self.votes.slot(at).giver_boot = giver_boot;
             self.release_by_lists();

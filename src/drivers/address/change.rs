@@ -19,6 +19,8 @@ use crate::{
 
 /// The kernel may be this late in removing an address whose lifetime is over.
 const KERNEL_SLACK: Duration = Duration::from_millis(300);
+/// And this much later when another one ended shortly before: it looks once a second at most.
+const NEXT_LOOK: Duration = Duration::from_secs(1);
 /// Addresses added before the first of them is announced.
 const CHUNK: usize = 64;
 
@@ -309,7 +311,8 @@ fn usable(address: &Address, link: Option<Link>) -> Result<Link, DriverError> {
 
 /// Whole seconds that end before the lease does, but at least one: the kernel knows nothing shorter.
 fn valid_seconds(remaining: Duration) -> u32 {
-    u32::try_from(remaining.saturating_sub(KERNEL_SLACK).as_secs()).unwrap_or(u32::MAX - 1).max(1)
+    let seconds = |slack: Duration| u32::try_from(remaining.saturating_sub(slack).as_secs()).unwrap_or(u32::MAX - 1);
+    seconds(KERNEL_SLACK + NEXT_LOOK).max(1)
 }
 
 fn same_subnet(one: IpAddr, other: IpAddr, prefix: u8) -> bool {
@@ -350,7 +353,7 @@ mod tests {
 
     #[test]
     fn the_kernel_lets_go_before_the_lease_does() {
-        for (milliseconds, seconds) in [(1, 1), (1299, 1), (1300, 1), (2299, 1), (2300, 2), (30_000, 29)] {
+        for (milliseconds, seconds) in [(1, 1), (1299, 1), (1300, 1), (3299, 1), (3300, 2), (30_000, 28)] {
             assert_eq!(valid_seconds(Duration::from_millis(milliseconds)), seconds, "{milliseconds} ms");
         }
     }
