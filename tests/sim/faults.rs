@@ -413,9 +413,11 @@ impl World {
     pub fn leave(&mut self, node: usize) {
         self.hosts[node].leaving = true;
         let life = self.hosts[node].life;
-        // Its slowest stop takes 5 s; nothing else may hold it up but its own lease.
-        let by =
-            self.now + 6 * SECOND + span(self.longest_passing(node)) * 102 / 100 + span(setup::longest(&self.hosts[node].config)) * 11 / 10;
+        // Its slowest stop takes 5 s, and is begun anew when the lease ends meanwhile; nothing else may hold it up but that lease.
+        let by = self.now
+            + 11 * SECOND
+            + span(self.longest_passing(node)) * 102 / 100
+            + span(setup::longest(&self.hosts[node].config)) * 11 / 10;
         self.queue.push(by, What::MustHaveLeft { node: node as u8, life });
         self.told_to_leave(node);
     }

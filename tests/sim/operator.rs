@@ -96,8 +96,10 @@ impl World {
 
     /// After the faults all nodes tell each other what they know within this.
     pub fn bound_to_agree(&self) -> Instant {
-        // A node that has just started is believed after an exchange; a heartbeat may get lost where the network always loses some.
-        12 * span(self.setup.longest_interval()) + 10 * self.network.longest_trip() + 50 * MILLISECOND
+        // A node that has just started is believed after an exchange; a heartbeat may get lost where the network always loses some; a far
+        // link has to be made anew first.
+        let stalls = self.setup.stalls();
+        12 * span(self.setup.longest_interval()) + 10 * self.network.longest_trip() + 50 * MILLISECOND + stalls
     }
 
     /// The faults have ended: the operator will see to it that every node takes part again.
@@ -191,6 +193,8 @@ impl World {
     /// An executor that was told to keep its hands off is given a start: only a hand-over that had begun may end so.
     pub fn begins_in_maintenance(&mut self, node: usize, group: usize) {
         let (to, at) = self.hosts[node].handed[group];
+        // One that was stopped when it was handed the group hears of it when it goes on.
+        let at = at.max(self.hosts[node].resumed);
         let fresh = to && self.now - at < 2 * span(self.setup.longest_lease()) + 20 * self.network.longest_trip();
         if !fresh {
             self.fail(format!("node {node} starts group {group} although it knows of the maintenance"));
