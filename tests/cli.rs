@@ -340,3 +340,42 @@ fn an_unreadable_file_is_said_to_be_one() {
     assert_eq!(output.status.code(), Some(1), "{stdout}");
     assert!(stdout.contains("ERROR") && stdout.contains("may not be read by this user"), "{stdout}");
 }
+
+#[test]
+fn programs_are_answered_in_json_also_when_nobody_answers() {
+    let place = Place::new("json");
+    let file = place.cluster();
+    let option = format!("--config-file={}", file.display());
+    for (command, words, code) in [
+        ("cm_stat", ["status", "--json"], 1),
+        ("rstats", ["rstats", "--json"], 1),
+        ("ping", ["ping", "--json"], 1),
+        ("printcfg", ["printcfg", "--json"], 0),
+    ] {
+        let old = server(&file, &["--client", &format!("--command={command}"), "--json"]);
+        let new = run(PEOPLE, &[&[option.as_str()], words.as_slice()].concat());
+        assert_eq!((old.code, new.code), (Some(code), Some(code)), "{command}: {}", new.stderr);
+        for said in [old, new] {
+            let document: serde_json::Value = serde_json::from_str(&said.stdout).unwrap_or_else(|error| panic!("{error}: {}", said.stdout));
+            let name = words[0];
+            assert_eq!(document["schema"], format!("drcm.{name}/1"));
+            assert_eq!(document["nodes"].as_array().unwrap().len(), 3);
+        }
+    }
+    // Only commands are answered.
+    assert_eq!(server(&file, &["--json"]).code, Some(1));
+    assert_eq!(server(&file, &["--check-config", "--json"]).code, Some(1));
+}
+
+#[test]
+fn a_monitor_gets_one_line_and_3_when_nothing_is_known() {
+    let place = Place::new("monitor");
+    let file = place.cluster();
+    let bad = place.file("bad.cfg", "[CM_SERVER]\nudpport = many\n");
+    let missing = place.0.join("none.cfg");
+    for file in [&file, &bad, &missing] {
+        let said = run(PEOPLE, &["-f", file.to_str().unwrap(), "status", "--check"]);
+        assert_eq!((said.code, said.stdout.lines().count(), said.stderr.as_str()), (Some(3), 1, ""), "{}", said.stdout);
+        assert!(said.stdout.starts_with("DRCM UNKNOWN - "), "{}", said.stdout);
+    }
+}

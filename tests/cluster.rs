@@ -7,6 +7,8 @@ mod far;
 mod operator;
 #[path = "cluster/pair.rs"]
 mod pair;
+#[path = "cluster/reload.rs"]
+mod reload;
 #[path = "cluster/replaced.rs"]
 mod replaced;
 
@@ -20,8 +22,8 @@ use drcm::{
     cluster::{Node, Phase, Start},
     config::parse_cfg,
     model::{
-        Ack, Action, BootId, Checks, Config, Decision, Electorate, Event, GroupId, Heartbeat, Message, NodeId, NodeState, Order, Outcome,
-        Output, Refusal, RefusalReason, StopReason, Tag, Time, Version,
+        Ack, Action, BootId, Checks, Config, Decision, Electorate, Event, Generation, GroupId, Heartbeat, Message, NodeId, NodeState,
+        Order, Outcome, Output, Refusal, RefusalReason, StopReason, Tag, Time, Version,
     },
 };
 
@@ -531,4 +533,26 @@ fn a_refusal_without_end_keeps_nobody_waiting_for_ever() {
     }
     assert!(refused > 0, "it asked");
     assert!(started, "it never asked again");
+}
+
+/// A report may still be on its way when another order is given: it answers the order before.
+#[test]
+fn a_report_that_answers_an_older_order_counts_for_nothing() {
+    let mut world = started(3, "failback_delay = 1");
+    let group = world.config.groups[0].id;
+    world.stuck.insert(id("a"));
+    world.feed(id("a"), Event::Order(Order::Standby(true)));
+    let told = world.now;
+    // Cleared at its start, started, and now to be stopped: what comes is about one of the two before.
+    for generation in [Generation(1), Generation(2)] {
+        world.feed(id("a"), Event::Done { group, generation, outcome: Outcome::Stopped });
+        world.run(MS * 3000);
+    }
+    let released =
+        |(at, node, decision): &(Time, NodeId, Decision)| *at >= told && *node == id("a") && matches!(decision, Decision::Released { .. });
+    assert!(!world.decisions.iter().any(released), "it was not down");
+    assert!(world.starts.iter().all(|(at, _)| *at < told), "nobody else may start it");
+    world.feed(id("a"), Event::Done { group, generation: Generation(3), outcome: Outcome::Stopped });
+    world.run(MS * 3000);
+    assert_eq!(world.owner().as_deref(), Some("b"));
 }

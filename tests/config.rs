@@ -75,21 +75,25 @@ fn the_corpus_is_judged_as_expected() {
 }
 
 #[test]
-fn the_examples_are_good_and_the_two_of_four_nodes_describe_the_same_cluster() {
+fn the_examples_are_good_and_those_in_toml_describe_the_same_clusters() {
     let mut configs = Vec::new();
-    for name in ["etc/cm_2_node_example.cfg", "etc/cm_4_node_example.cfg", "etc/cm_4_node_example.toml"] {
+    for name in ["etc/cm_2_node_example.cfg", "etc/cm_4_node_example.cfg", "etc/cm_4_node_example.toml", "etc/cm_2_node_example.toml"] {
         let loaded = config::load(Path::new(name)).unwrap_or_else(|report| panic!("{report}"));
         assert_eq!(loaded.findings, [], "{name}");
         configs.push(loaded.config);
     }
     let far = config::load(Path::new("etc/cm_2_datacenters_example.cfg")).unwrap_or_else(|report| panic!("{report}"));
     assert_eq!(far.findings, [], "the example of two data centres");
+    let test = config::load(Path::new("etc/cm_4_node_test.cfg")).unwrap_or_else(|report| panic!("{report}"));
+    assert_eq!(test.findings, [], "the test applications");
     let members = |config: &Config| {
         let mut groups: Vec<_> = config.groups.iter().map(|group| (group.id, group.candidates.clone())).collect();
         groups.sort_by_key(|(id, _)| *id);
         groups
     };
     assert_eq!(members(&configs[1]), members(&configs[2]));
+    assert_eq!(members(&configs[0]), members(&configs[3]));
+    assert_eq!(configs[0].resources, configs[3].resources);
     let database = configs[2].groups.iter().find(|group| group.title(&configs[2]).contains("tables")).unwrap();
     let kinds: Vec<&str> = database.assignments.iter().map(|member| member.resource.nickname.as_str()).collect();
     assert_eq!(kinds, ["tables", "database", "feed", "backup_jobs", "database", "database6"]);

@@ -111,10 +111,11 @@ fn handler() -> Handler {
             match request {
                 Request::Ping => Response::Pong,
                 Request::PingNodes(nodes) => Response::Pings(nodes.into_iter().map(|node| (node, Some(7))).collect()),
-                Request::Node => Response::Refused("x".repeat(3 << 20)),
-                Request::Cluster => Response::Refused("x".repeat(5 << 20)),
+                Request::Node | Request::Outline => Response::Refused("x".repeat(3 << 20)),
+                Request::Cluster | Request::Drill | Request::DrillAll => Response::Refused("x".repeat(5 << 20)),
                 Request::Command(command) => Response::Accepted(vec![format!("{command:?}")]),
-                Request::ConfirmVoters => Response::Accepted(Vec::new()),
+                Request::ConfirmVoters | Request::Reload | Request::Apply(_) => Response::Accepted(Vec::new()),
+                Request::Events(_) => Response::Events(Vec::new()),
             }
         })
     })
@@ -238,7 +239,7 @@ async fn too_long_and_senseless_questions_are_refused_on_the_client_socket() {
     let daemon = Daemon::start().await;
     for (frame, words) in [
         (&b"\xff\xff\xff\xff"[..], "is longer than"),
-        (b"\x01\x00\x01\x00", "is longer than"),
+        (b"\x01\x00\x08\x00", "is longer than"),
         (b"\x04\x00\x00\x00\x00\xff\x80\x00", "does not know this question"),
         (b"\x06\x00\x00\x00\"Sing\"", "does not know this question"),
         (b"\x00\x00\x00\x00", "does not know this question"),

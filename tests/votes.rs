@@ -309,6 +309,11 @@ impl World {
         self.config.voters().filter(|vote| held.contains(vote)).map(|vote| self.config.name(vote)).collect()
     }
 
+    /// By its notes a node has a vote.
+    fn holds(&self, node: &str, vote: &str) -> bool {
+        self.disks.get(&id(node)).into_iter().flatten().any(|note| note.vote == id(vote) && note.held)
+    }
+
     fn seen(&self, name: &str) -> usize {
         self.nodes[&id(name)].view(self.now).voters_seen
     }
@@ -606,6 +611,64 @@ fn a_home_that_lost_its_notes_learns_that_its_vote_is_lent() {
     world.start(&["c"]);
     world.run(MS * 6000);
     assert_eq!((world.votes("a"), world.votes("c")), ("a".to_owned(), "bc".to_owned()));
+}
+
+#[test]
+fn a_vote_that_was_lent_twice_under_one_number_is_one_again_when_both_hear_of_it() {
+    let mut world = World::started(3, "failback = manual");
+    world.leave("a");
+    world.run(MS * 500);
+    assert_eq!(world.votes("b"), "ab");
+    // Nobody is left that remembers: a has lost its notes, and c has heard nothing in this life.
+    world.crash("b");
+    world.crash("c");
+    world.run(MS * 100);
+    world.disks.remove(&id("a"));
+    world.start(&["a", "c"]);
+    world.run(MS * 5000);
+    world.leave("a");
+    world.run(MS * 500);
+    assert_eq!(world.votes("c"), "ac");
+    world.start(&["b"]);
+    world.run(MS * 200);
+    let holders = |world: &World| ["b", "c"].into_iter().filter(|node| world.holds(node, "a")).count();
+    assert_eq!(holders(&world), 1);
+    world.run(MS * 5000);
+    assert_eq!(holders(&world), 1);
+    assert_eq!(world.owners().len(), 1);
+    world.start(&["a"]);
+    world.run(MS * 5000);
+    assert_eq!((world.votes("a"), world.votes("b"), world.votes("c")), ("a".to_owned(), "b".to_owned(), "c".to_owned()));
+}
+
+#[test]
+fn what_was_passed_on_in_a_life_that_is_forgotten_is_not_taken_again() {
+    let mut world = World::started(4, "failback = manual");
+    world.leave("a");
+    world.run(MS * 2);
+    // a hears nothing of it and goes on to offer; b has the vote, and passes it on.
+    world.cut.extend(["b", "c", "d"].map(|other| (id(other), id("a"))));
+    while !world.holds("b", "a") {
+        world.run(MS);
+    }
+    world.leave("b");
+    while !world.holds("c", "a") {
+        world.run(MS);
+    }
+    // Without its notes, and before it hears of c, b is offered the same again.
+    world.crash("b");
+    world.disks.remove(&id("b"));
+    world.cut.insert((id("c"), id("b")));
+    world.cut.insert((id("d"), id("b")));
+    world.start(&["b"]);
+    let offered = world.now;
+    world.run(MS * 1000);
+    assert!(world.left.get(&id("a")).is_none_or(|at| *at >= offered + MS * 200), "a still offered it");
+    assert!(!world.holds("b", "a"), "it was here once, and went on");
+    world.cut.clear();
+    world.start(&["a"]);
+    world.run(MS * 10_000);
+    assert_eq!((world.votes("a"), world.votes("b"), world.votes("c")), ("a".to_owned(), "b".to_owned(), "c".to_owned()));
 }
 
 #[test]

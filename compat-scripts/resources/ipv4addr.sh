@@ -91,9 +91,9 @@ start() {
     "$ip_program" "$family" address replace "$address/$prefix" ${options[@]+"${options[@]}"} dev "$device" \
         || fail "cannot add $address/$prefix to $device"
     echo "$address/$prefix is on $interface"
-    # In the background: the address serves already, and each program takes a second per packet.
+    # In the background: the address serves already, and each program takes a second per packet. A script's shell sends
+    # no SIGHUP to what it leaves behind, so nothing is disowned (which would fail where the job has ended by now).
     announce > /dev/null 2>&1 < /dev/null &
-    disown
 }
 
 stop() {

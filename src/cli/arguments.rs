@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{ArgAction, Parser};
 
-use super::command::MAX_ROUNDS;
+use super::{command::MAX_ROUNDS, paint::When};
 use crate::{daemon::logs::Overrides, model::LogSettings};
 
 /// The default configuration, and the one that is read when it is missing and this one is not.
@@ -17,6 +17,7 @@ Examples:
   drcm_server                                              run this node, in the foreground (as systemd does)
   drcm_server --client --command=cm_stat                   report on the cluster
   drcm_server --client --command=ping -ncmnode2 -c3        ask one node three times
+  drcm_server --client --command=cm_stat --json            the same report for a program
   drcm_server --client                                     console
 
 Exit codes:
@@ -55,6 +56,12 @@ pub struct ServerArguments {
     /// Times that ping asks
     #[arg(short = 'c', value_name = "COUNT", requires = "command", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_ROUNDS)))]
     pub count: Option<u32>,
+    /// When to answer --command in colour
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = When::Auto)]
+    pub color: When,
+    /// Answer --command in JSON (docs/json.md)
+    #[arg(long, requires = "command", conflicts_with = "check_config")]
+    pub json: bool,
     /// The log settings.
     #[command(flatten)]
     pub log: LogArguments,
@@ -126,7 +133,7 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
-    use crate::cli::fixture;
+    use crate::health::fixture;
 
     fn parse(words: &[&str]) -> ServerArguments {
         ServerArguments::try_parse_from(std::iter::once(&"drcm_server").chain(words)).expect("good arguments")

@@ -5,43 +5,55 @@ use std::fmt::Write;
 use jiff::{Timestamp, tz::TimeZone};
 
 use super::{
-    assess::{Assessment, Majority, Row, Status, assess},
     operate,
     output::printable,
+    paint::{Ink, Palette},
     table::Table,
-    verdict::{Health, Verdict},
 };
-use crate::model::{ClusterReport, Config, Kind};
+use crate::{
+    health::{Assessment, Health, LentVote, Majority, Row, Status, Verdict, assess},
+    model::{ClusterReport, Config, Kind},
+};
 
 /// Most lines of one sort of warning; the rest are counted.
 const WARNING_LIMIT: usize = 8;
 
 /// The report of a cluster that answered. Times are shown in `zone`.
 #[must_use]
-pub fn render(config: &Config, report: &ClusterReport, zone: &TimeZone) -> String {
+pub fn render(config: &Config, report: &ClusterReport, zone: &TimeZone, palette: Palette) -> String {
     let assessment = assess(config, report);
     let seen_from = config.name(report.asked);
     let mut text = heading(report.at, Some(&seen_from), zone);
-    text.push_str(&members(&assessment));
-    text.push_str(&resources(&assessment, zone));
-    text.push_str(&missing(&assessment.rows));
-    text.push_str(&warnings(&assessment, &seen_from));
-    text.push_str(&operate::section(config, report));
-    text.push_str(&health(&assessment, report, &seen_from));
-    text.push_str(&printable(&assessment.verdict.line()));
-    text.push('\n');
+    text.push_str(&members(&assessment, palette));
+    text.push_str(&resources(&assessment, zone, palette));
+    text.push_str(&missing(&assessment.rows, palette));
+    text.push_str(&warnings(&assessment, config, &seen_from, palette));
+    text.push_str(&operate::section(config, report, palette));
+    text.push_str(&health(&assessment, report, &seen_from, palette));
+    text.push_str(&last_line(&assessment.verdict, palette));
     text
 }
 
 /// The report when no node answered, `at` seconds since 1970.
 #[must_use]
-pub fn render_unanswered(config: &Config, at: i64, zone: &TimeZone) -> String {
+pub fn render_unanswered(config: &Config, at: i64, zone: &TimeZone, palette: Palette) -> String {
     let mut table = Table::new(&["NAME", "HOSTNAME", "STATE", "IP"]);
     for node in &config.nodes {
-        table.row(&[&node.name, &node.hostname, "No answer", &node.keep_alive_ip.to_string()]);
+        let ip = node.keep_alive_ip.to_string();
+        table.inked(&[(&node.name, Ink::Plain), (&node.hostname, Ink::Plain), ("No answer", Ink::Bad), (&ip, Ink::Plain)]);
     }
     let verdict = Verdict { health: Health::Unknown, reasons: vec!["no node answered, so nothing is known of its resources".to_owned()] };
-    format!("{}Members\n{}\n{}\n", heading(at, None, zone), table.render(), verdict.line())
+    let title = palette.paint(Ink::Strong, "Members");
+    format!("{}{title}\n{}\n{}", heading(at, None, zone), table.render_in(palette), last_line(&verdict, palette))
+}
+
+fn last_line(verdict: &Verdict, palette: Palette) -> String {
+    let ink = match verdict.health {
+        Health::Healthy => Ink::Good,
+        Health::Degraded => Ink::Warning,
+        Health::Critical | Health::Unknown => Ink::Bad,
+    };
+    format!("{}\n", palette.paint(ink, &printable(&verdict.line())))
 }
 
 fn heading(at: i64, seen_from: Option<&str>, zone: &TimeZone) -> String {
@@ -56,25 +68,29 @@ fn moment(at: Option<i64>, zone: &TimeZone) -> String {
         .map_or_else(String::new, |at| at.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S").to_string())
 }
 
-fn members(assessment: &Assessment) -> String {
+fn members(assessment: &Assessment, palette: Palette) -> String {
     let mut table = Table::new(&["NAME", "HOSTNAME", "STATE", "IP"]);
     for member in &assessment.members {
-        table.row(&[&member.name, &member.hostname, if member.up { "Up" } else { "Down" }, &member.ip]);
+        let state = if member.up { ("Up", Ink::Good) } else { ("Down", Ink::Bad) };
+        table.inked(&[(&member.name, Ink::Plain), (&member.hostname, Ink::Plain), state, (&member.ip, Ink::Plain)]);
         for note in &member.notes {
             table.detail(note);
         }
     }
-    format!("Members\n{}\n", table.render())
+    format!("{}\n{}\n", palette.paint(Ink::Strong, "Members"), table.render_in(palette))
 }
 
-fn resources(assessment: &Assessment, zone: &TimeZone) -> String {
+fn resources(assessment: &Assessment, zone: &TimeZone, palette: Palette) -> String {
+    let title = palette.paint(Ink::Strong, "Resources");
     if assessment.rows.is_empty() {
-        return "Resources\nThe configuration lists none.\n\n".to_owned();
+        return format!("{title}\nThe configuration lists none.\n\n");
     }
     let mut table = Table::new(&["KIND", "NICKNAME", "OWNER", "STATUS", "STARTED"]);
     for row in &assessment.rows {
         let owner = row.owner.as_deref().unwrap_or_default();
-        table.row(&[row.resource.kind.word(), &row.resource.nickname, owner, row.status.word(), &moment(row.since, zone)]);
+        let (kind, since) = (row.resource.kind.word(), moment(row.since, zone));
+        let status = (row.status.word(), Ink::of(row.status));
+        table.inked(&[(kind, Ink::Plain), (&row.resource.nickname, Ink::Plain), (owner, Ink::Plain), status, (&since, Ink::Plain)]);
         if !row.what.is_empty() {
             table.detail(&row.what);
         }
@@ -85,10 +101,10 @@ fn resources(assessment: &Assessment, zone: &TimeZone) -> String {
             table.detail(note);
         }
     }
-    format!("Resources\n{}\n", table.render())
+    format!("{title}\n{}\n", table.render_in(palette))
 }
 
-fn missing(rows: &[Row]) -> String {
+fn missing(rows: &[Row], palette: Palette) -> String {
     let counts: Vec<String> = [Kind::Crontab, Kind::Address, Kind::Service, Kind::Application, Kind::FileSystem]
         .into_iter()
         .map(|kind| {
@@ -96,7 +112,8 @@ fn missing(rows: &[Row]) -> String {
             format!("{count} {}", plural(kind, count))
         })
         .collect();
-    format!("Missing: {}\n", counts.join(", "))
+    let ink = if rows.iter().all(|row| row.status.runs()) { Ink::Plain } else { Ink::Bad };
+    format!("{}\n", palette.paint(ink, &format!("Missing: {}", counts.join(", "))))
 }
 
 fn plural(kind: Kind, count: usize) -> &'static str {
@@ -114,17 +131,14 @@ fn plural(kind: Kind, count: usize) -> &'static str {
     }
 }
 
-fn warnings(assessment: &Assessment, seen_from: &str) -> String {
+fn warnings(assessment: &Assessment, config: &Config, seen_from: &str, palette: Palette) -> String {
     let mut text = String::new();
     let mut warn = |lines: Vec<String>| {
         let surplus = lines.len().saturating_sub(WARNING_LIMIT);
-        for line in lines.iter().take(WARNING_LIMIT) {
-            text.push_str("WARNING: ");
-            text.push_str(&printable(line));
+        let surplus = (surplus > 0).then(|| format!("and {surplus} more like it"));
+        for line in lines.iter().take(WARNING_LIMIT).chain(&surplus) {
+            text.push_str(&palette.paint(Ink::Warning, &format!("WARNING: {}", printable(line))));
             text.push('\n');
-        }
-        if surplus > 0 {
-            text.push_str(&format!("WARNING: and {surplus} more like it\n"));
         }
     };
     let duplicate = |resource: &str, nodes: &[String], listed: bool| {
@@ -137,6 +151,17 @@ fn warnings(assessment: &Assessment, seen_from: &str) -> String {
             "the configuration of {} differs from the one read here: make the files equal on all nodes",
             assessment.mismatched.join(", ")
         )]);
+        warn(
+            assessment
+                .configurations
+                .iter()
+                .map(|(fingerprint, nodes)| {
+                    let here = if *fingerprint == config.fingerprint { " (read here)" } else { "" };
+                    let nodes = if nodes.is_empty() { "no node that answered".to_owned() } else { nodes.join(", ") };
+                    format!("configuration {fingerprint}{here}: {nodes}")
+                })
+                .collect(),
+        );
     }
     let unheard =
         assessment.unheard.iter().map(|(listener, speaker)| format!("{listener} does not hear {speaker}: check the network between them"));
@@ -147,17 +172,20 @@ fn warnings(assessment: &Assessment, seen_from: &str) -> String {
     text
 }
 
-fn health(assessment: &Assessment, report: &ClusterReport, seen_from: &str) -> String {
+fn health(assessment: &Assessment, report: &ClusterReport, seen_from: &str, palette: Palette) -> String {
     let up = assessment.members.iter().filter(|member| member.up).count();
     let count = |status: Status| assessment.rows.iter().filter(|row| row.status == status).count();
     let idle = assessment.rows.iter().filter(|row| !row.status.runs()).count();
-    let mut text = String::from("\nHealth\n");
+    let mut text = format!("\n{}\n", palette.paint(Ink::Strong, "Health"));
     let mut line = |label: &str, value: &str| {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "  {label:<10} {}", printable(value));
     };
     line("nodes", &format!("{up} of {} up", assessment.members.len()));
     line("quorum", &quorum(assessment.majority));
+    if !assessment.lent.is_empty() {
+        line("votes", &votes(&assessment.lent));
+    }
     line(
         "config",
         &if assessment.mismatched.is_empty() {
@@ -191,6 +219,12 @@ fn quorum(majority: Majority) -> String {
     }
 }
 
+/// Where each vote is that is not at home.
+fn votes(lent: &[LentVote]) -> String {
+    let places: Vec<String> = lent.iter().map(|lent| format!("{}'s is with {}", lent.vote, lent.with)).collect();
+    format!("{} (lent on leaving, and given back on return)", places.join(", "))
+}
+
 /// Only worth a line when they differ.
 fn versions(assessment: &Assessment) -> Option<String> {
     let known: Vec<(&str, &str)> =
@@ -221,7 +255,7 @@ fn dropped(report: &ClusterReport) -> Option<String> {
 mod tests {
     use super::*;
     use crate::{
-        cli::fixture::{self, NOON, healthy, kill, of, set, three_nodes},
+        health::fixture::{self, NOON, healthy, kill, of, outlined, set, three_nodes},
         model::{Activity, Fingerprint, GroupId, NodeId, Problem, Quorum, Subject, Wish, WishReport},
     };
 
@@ -239,7 +273,9 @@ mod tests {
     }
 
     fn check(name: &str, config: &Config, report: &ClusterReport) {
-        golden(name, &render(config, report, &TimeZone::UTC));
+        let text = render(config, report, &TimeZone::UTC, Palette::PLAIN);
+        assert_eq!(text, render(config, &outlined(report), &TimeZone::UTC, Palette::PLAIN));
+        golden(name, &text);
     }
 
     #[test]
@@ -304,6 +340,30 @@ mod tests {
     }
 
     #[test]
+    fn a_vote_was_lent() {
+        let config = three_nodes();
+        let mut report = healthy(&config);
+        kill(&mut report, "cmnode2");
+        of(&mut report, "cmnode3").quorum.votes = Some(vec![NodeId::of("cmnode3"), NodeId::of("cmnode2")]);
+        of(&mut report, "cmnode1").quorum.votes = None;
+        check("lent_vote", &config, &report);
+    }
+
+    #[test]
+    fn colours_change_nothing_but_the_colour() {
+        let config = three_nodes();
+        let mut report = healthy(&config);
+        kill(&mut report, "cmnode2");
+        let coloured = render(&config, &report, &TimeZone::UTC, Palette::COLOURED);
+        assert!(coloured.contains("\u{1b}[1;31mDown\u{1b}[0m") && coloured.contains("\u{1b}[1mMembers\u{1b}[0m"), "{coloured}");
+        let mut plain = String::new();
+        for (at, part) in coloured.split('\u{1b}').enumerate() {
+            plain.push_str(if at == 0 { part } else { part.split_once('m').expect("a colour").1 });
+        }
+        assert_eq!(plain, render(&config, &report, &TimeZone::UTC, Palette::PLAIN));
+    }
+
+    #[test]
     fn operators_want_something() {
         let config = three_nodes();
         let mut report = healthy(&config);
@@ -321,7 +381,7 @@ mod tests {
 
     #[test]
     fn no_node_answers() {
-        golden("no_answer", &render_unanswered(&three_nodes(), NOON, &TimeZone::UTC));
+        golden("no_answer", &render_unanswered(&three_nodes(), NOON, &TimeZone::UTC, Palette::PLAIN));
     }
 
     #[test]

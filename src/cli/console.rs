@@ -4,9 +4,10 @@ use std::io::{self, BufRead, IsTerminal, Read};
 
 use super::{
     CliError, Exit,
-    client::Client,
+    client::{Client, Form},
     command::{self, ConsoleCommand},
     output::{complain, print},
+    paint::Palette,
 };
 
 const PROMPT: &str = "DRCM> ";
@@ -17,7 +18,7 @@ const MAX_LINE: u64 = 4096;
 ///
 /// # Errors
 /// Standard input or output fails.
-pub fn run(client: &Client) -> Result<Exit, CliError> {
+pub fn run(client: &Client, palette: Palette) -> Result<Exit, CliError> {
     let stdin = io::stdin();
     let by_hand = stdin.is_terminal();
     let mut input = stdin.lock();
@@ -40,7 +41,7 @@ pub fn run(client: &Client) -> Result<Exit, CliError> {
             Line::Text(line) => line,
         };
         let done = command::parse(&line).and_then(|command| match command {
-            ConsoleCommand::Ask(command) => client.run(&command).map(Some),
+            ConsoleCommand::Ask(command) => client.run(&command, Form::Text(palette)).map(Some),
             ConsoleCommand::Help => print(&command::help()).map(|()| Some(Exit::Good)),
             ConsoleCommand::Nothing => Ok(Some(last)),
             ConsoleCommand::Leave => Ok(None),

@@ -6,8 +6,9 @@ use thiserror::Error;
 
 use super::{Exit, output::printable};
 use crate::{
-    config::{Finding, Report},
+    config::{ConvertError, Finding, Report},
     daemon::DaemonError,
+    forecast::ForecastError,
     lab::LabError,
 };
 
@@ -85,6 +86,26 @@ pub enum CliError {
         /// Where it was looked for.
         looked: Vec<PathBuf>,
     },
+    /// A configuration that cannot be converted.
+    #[error("{0}")]
+    NotConverted(Box<ConvertError>),
+    /// A new file cannot be written.
+    #[error("cannot write {}: {source}", file.display())]
+    NotWritten {
+        /// The file.
+        file: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// `drcm watch` without a terminal.
+    #[error("watch needs a terminal, for input and for output (over ssh: ssh -t); `drcm status` does not")]
+    NoTerminal,
+    /// The terminal failed.
+    #[error("the terminal failed: {0}")]
+    Terminal(io::Error),
+    /// Nothing can be foretold.
+    #[error("{0}")]
+    NotForetold(Box<ForecastError>),
     /// The demonstration could not be given.
     #[error("{0}")]
     Demo(Box<LabError>),
@@ -127,6 +148,11 @@ impl CliError {
             | Self::Configuration(_)
             | Self::ThisNode(_)
             | Self::NoServer { .. }
+            | Self::NotConverted(_)
+            | Self::NotWritten { .. }
+            | Self::NotForetold(_)
+            | Self::NoTerminal
+            | Self::Terminal(_)
             | Self::Demo(_)
             | Self::Daemon(_)
             | Self::Runtime(_)

@@ -11,6 +11,12 @@ pub enum Exit {
     Failed,
     /// 2: the configuration has warnings only, or a template was written.
     Warnings,
+    /// 1: `status --check` says WARNING.
+    MonitorWarning,
+    /// 2: `status --check` says CRITICAL.
+    MonitorCritical,
+    /// 3: `status --check` says UNKNOWN.
+    MonitorUnknown,
     /// 255
     UnknownNode,
 }
@@ -21,8 +27,9 @@ impl Exit {
     pub const fn code(self) -> u8 {
         match self {
             Self::Good => 0,
-            Self::Failed => 1,
-            Self::Warnings => 2,
+            Self::Failed | Self::MonitorWarning => 1,
+            Self::Warnings | Self::MonitorCritical => 2,
+            Self::MonitorUnknown => 3,
             Self::UnknownNode => 255,
         }
     }

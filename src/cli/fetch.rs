@@ -9,7 +9,7 @@ use super::ping::Echo;
 use crate::{
     config::{AuthFault, AuthKey, load_auth_for},
     control::{ControlError, client},
-    model::{ClusterReport, Config, NodeConfig, NodeId, Request, Response},
+    model::{ClusterReport, Config, EventPage, EventQuery, NodeConfig, NodeId, Request, Response},
 };
 
 /// Longest wait for an answer. A daemon gives its peers less before it answers without them.
@@ -49,17 +49,33 @@ impl<'a> Source<'a> {
     /// # Errors
     /// Nobody answered.
     pub async fn cluster(&self) -> Result<ClusterReport, NoAnswer> {
-        let request = Request::Cluster;
         let understand = |response| match response {
             Response::Cluster(report) => Ok(report),
             other => Err(unexpected(other)),
         };
+        self.first(&Request::Cluster, understand).await
+    }
+
+    /// What happened lately on the nodes, as the daemon of this machine hears from them, else the first of the others to answer.
+    ///
+    /// # Errors
+    /// Nobody answered.
+    pub async fn events(&self, query: &EventQuery) -> Result<Vec<EventPage>, NoAnswer> {
+        let understand = |response| match response {
+            Response::Events(pages) => Ok(pages),
+            other => Err(unexpected(other)),
+        };
+        self.first(&Request::Events(query.clone()), understand).await
+    }
+
+    /// The first good answer, that of this machine if it can be had.
+    async fn first<T>(&self, request: &Request, understand: impl Fn(Response) -> Result<T, String>) -> Result<T, NoAnswer> {
         let mut local = pin!(async {
-            let answer = client::ask_local(self.run_dir, &request, PATIENCE).await;
-            answer.map_err(|error| error.to_string()).and_then(understand)
+            let answer = client::ask_local(self.run_dir, request, PATIENCE).await;
+            answer.map_err(|error| error.to_string()).and_then(&understand)
         });
         let others = async {
-            let answer = self.ask_others(&request).await?;
+            let answer = self.ask_others(request).await?;
             understand(answer).map_err(|why| vec![why])
         };
         // While the daemon of this machine echoes it is worth waiting for; one that is mute is only half the hope.
@@ -166,7 +182,14 @@ fn echo_of(node: &NodeConfig, pings: &[(NodeId, Option<u64>)]) -> Echo {
 fn unexpected(response: Response) -> String {
     match response {
         Response::Refused(why) => why,
-        Response::Pong | Response::Node(_) | Response::Cluster(_) | Response::Pings(_) | Response::Accepted(_) => {
+        Response::Pong
+        | Response::Node(_)
+        | Response::Cluster(_)
+        | Response::Pings(_)
+        | Response::Events(_)
+        | Response::Drill(_)
+        | Response::DrillAll(_)
+        | Response::Accepted(_) => {
             "an answer to another question: run the drcm and drcm_server of the same version on every node".to_owned()
         }
     }

@@ -4,17 +4,24 @@
 //! text of every command. Rendering is pure and apart from fetching. Never decides anything about the cluster, and
 //! never prints a secret.
 
+pub mod apply;
 pub mod arguments;
-pub mod assess;
 pub mod check;
 pub mod client;
 pub mod cm_stat;
 pub mod command;
 pub mod console;
+pub mod convert;
 pub mod demo;
+pub mod drill;
+pub mod events;
+pub mod explain;
 pub mod fetch;
+pub mod json;
+pub mod monitor;
 pub mod operate;
 pub mod output;
+pub mod paint;
 pub mod people;
 pub mod ping;
 pub mod printcfg;
@@ -22,14 +29,13 @@ pub mod rstats;
 pub mod run;
 pub mod select;
 pub mod table;
-pub mod verdict;
+pub mod watch;
+pub mod what_if;
 
 mod error;
 mod exit;
-#[cfg(test)]
-mod fixture;
 mod programs;
 
 pub use error::CliError;
 pub use exit::Exit;
-pub use programs::{drcm, drcm_server};
+pub use programs::{commands, drcm, drcm_server};

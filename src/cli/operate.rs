@@ -8,6 +8,7 @@ use super::{
     CliError, Exit,
     client::Client,
     output::{print, printable},
+    paint::{Ink, Palette},
     select,
 };
 use crate::{
@@ -22,21 +23,37 @@ const PATIENCE: Duration = Duration::from_secs(6);
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum Operation {
     /// A node runs nothing from now on: what it has goes to others, or stops where there is none; it still votes
+    #[command(after_help = "\
+Examples:
+  drcm standby node3        before work on that machine
+  drcm online node3         when it is done")]
     Standby {
         /// Nodename, hostname, address or localhost
         node: String,
     },
     /// A node in standby takes part again
+    #[command(after_help = "\
+Examples:
+  drcm online node3")]
     Online {
         /// Nodename, hostname, address or localhost
         node: String,
     },
     /// Hands off: nothing is started, stopped, moved or repaired by the cluster until it is off again
+    #[command(after_help = "\
+Examples:
+  drcm maintenance on       before work on the services themselves
+  drcm maintenance off")]
     Maintenance {
         /// on or off
         state: Switch,
     },
     /// A group runs on a node and belongs there, until unmove or for some time
+    #[command(after_help = "\
+Examples:
+  drcm move service node2            until unmove
+  drcm move service node2 --for 2h   and home again afterwards
+  drcm move node1:web+db node2       where several groups have a resource of that name")]
     Move {
         /// The group as cm_stat or printcfg names it, or the nickname of a resource in it
         group: String,
@@ -47,16 +64,28 @@ pub enum Operation {
         span: Option<Duration>,
     },
     /// A moved group belongs at home again
+    #[command(after_help = "\
+Examples:
+  drcm unmove service")]
     Unmove {
         /// The group, or the nickname of a resource in it
         group: String,
     },
     /// A group goes home once (where failback = manual keeps it from doing so by itself)
+    #[command(after_help = "\
+Examples:
+  drcm failback service")]
     Failback {
         /// The group, or the nickname of a resource in it
         group: String,
     },
     /// What failed to start may be tried again: one group or all, on one node or wherever it failed
+    #[command(after_help = "\
+Examples:
+  drcm cleanup                everything, everywhere
+  drcm cleanup service        one group, wherever it failed
+  drcm cleanup service node1  one group on one node
+  drcm cleanup node1          everything on one node")]
     Cleanup {
         /// The group, or the nickname of a resource in it; or, alone, a node
         group: Option<String>,
@@ -91,6 +120,14 @@ pub fn confirm_voters(client: &Client, statement: &ConfirmVoters) -> Result<Exit
     ask(client, &Request::ConfirmVoters)
 }
 
+/// Lets the daemon read its configuration again.
+///
+/// # Errors
+/// When the configuration cannot be used, or no daemon answers.
+pub fn reload(client: &Client) -> Result<Exit, CliError> {
+    ask(client, &Request::Reload)
+}
+
 /// `on` or `off`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Switch {
@@ -109,13 +146,27 @@ pub fn run(client: &Client, operation: &Operation) -> Result<Exit, CliError> {
 }
 
 fn ask(client: &Client, request: &Request) -> Result<Exit, CliError> {
+    let lines: String = give(client, request)?.iter().map(|sentence| printable(sentence) + "\n").collect();
+    print(&lines).map(|()| Exit::Good)
+}
+
+/// Gives an order to the daemon of this machine: what it says will come of it.
+///
+/// # Errors
+/// A daemon that does not answer, or its refusal.
+pub(super) fn give(client: &Client, request: &Request) -> Result<Vec<String>, CliError> {
     match blocking::ask_local(&client.config().server.run_dir, request, PATIENCE) {
-        Ok(Response::Accepted(sentences)) => {
-            let lines: String = sentences.iter().map(|sentence| printable(sentence) + "\n").collect();
-            print(&lines).map(|()| Exit::Good)
-        }
+        Ok(Response::Accepted(sentences)) => Ok(sentences),
         Ok(Response::Refused(why)) => Err(CliError::NotDone { why }),
-        Ok(Response::Pong | Response::Node(_) | Response::Cluster(_) | Response::Pings(_)) => Err(CliError::NotDone {
+        Ok(
+            Response::Pong
+            | Response::Node(_)
+            | Response::Cluster(_)
+            | Response::Pings(_)
+            | Response::Events(_)
+            | Response::Drill(_)
+            | Response::DrillAll(_),
+        ) => Err(CliError::NotDone {
             why: "the daemon answered another question: run the drcm and drcm_server of the same version".to_owned(),
         }),
         Err(error) => Err(CliError::NotDone {
@@ -179,20 +230,30 @@ pub fn span(text: &str) -> Result<Duration, String> {
 
 /// The part of cm_stat that shows what operators want; nothing when they want nothing.
 #[must_use]
-pub fn section(config: &Config, report: &ClusterReport) -> String {
+pub fn section(config: &Config, report: &ClusterReport, palette: Palette) -> String {
     let asked = report.members.iter().find(|member| member.node == report.asked).and_then(|member| member.report.as_ref());
     let wishes: &[WishReport] = asked.map(|own| own.wishes.as_slice()).unwrap_or_default();
     let mut text = String::new();
     for wish in wishes {
         let Some((label, what)) = describe(config, wish) else { continue };
         if text.is_empty() {
-            text.push_str("\nOperator\n");
+            text = format!("\n{}\n", palette.paint(Ink::Strong, "Operator"));
         }
-        let left = wish.seconds_left.map_or_else(String::new, |seconds| format!(", for another {}", in_words(seconds)));
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "  {label:<11} {}", printable(&format!("{what}{left} (said on {})", config.name(wish.author))));
+        let _ = writeln!(text, "  {label:<11} {}", printable(&format!("{what}{}", circumstances(config, wish))));
     }
     text
+}
+
+/// A wish in one sentence; nothing when it is none that lasts.
+#[must_use]
+pub fn sentence(config: &Config, wish: &WishReport) -> Option<String> {
+    describe(config, wish).map(|(label, what)| format!("{label}: {what}{}", circumstances(config, wish)))
+}
+
+fn circumstances(config: &Config, wish: &WishReport) -> String {
+    let left = wish.seconds_left.map_or_else(String::new, |seconds| format!(", for another {}", in_words(seconds)));
+    format!("{left} (said on {})", config.name(wish.author))
 }
 
 fn describe(config: &Config, wish: &WishReport) -> Option<(&'static str, String)> {

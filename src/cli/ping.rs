@@ -65,7 +65,7 @@ impl Summary {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::fixture::three_nodes;
+    use crate::health::fixture::three_nodes;
 
     #[test]
     fn a_line_each_and_a_summary() {

@@ -1,12 +1,18 @@
 //! The configuration as it is understood, in the format of cm.cfg: read back it means the same. What was resolved, and what
 //! only TOML can say, stands in comments. Passwords in mount options are left out.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use super::output::printable;
 use crate::{
     config::Word as _,
-    model::{Assignment, Config, Driver, Group, Kind, NodeConfig, Options, Quorum, Resource, ResourceId, Server, Spec, StockScript},
+    model::{
+        Alerts, Assignment, Config, Driver, Group, Kind, NodeConfig, Options, Quorum, Relay, Resource, ResourceId, Server, Spec,
+        StockScript,
+    },
 };
 
 /// The text of a configuration that was read from `file`.
@@ -25,6 +31,29 @@ pub fn render(config: &Config, file: &Path) -> String {
     }
     groups(&mut page, config);
     page.text
+}
+
+/// The same by section, without comments: for comparing two configurations line by line.
+#[must_use]
+pub fn sections(config: &Config) -> Vec<(String, Vec<String>)> {
+    let mut sections: Vec<(String, Vec<String>)> = Vec::new();
+    for line in render(config, Path::new("")).lines() {
+        if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            sections.push((name.to_owned(), Vec::new()));
+            continue;
+        }
+        let Some((name, lines)) = sections.last_mut() else { continue };
+        if let Some(node) = line.strip_prefix("nodename = ") {
+            *name = format!("node {node}");
+        } else if let (Some(note), Some(resource)) = (line.strip_prefix("#   in cm.toml only: "), lines.last_mut()) {
+            resource.push_str(&format!(" ({note})"));
+        } else if let Some(resource) = line.strip_prefix("# cm.toml only, a field holds a comma or a line break: ") {
+            lines.push(resource.to_owned());
+        } else if !line.is_empty() && !line.starts_with('#') {
+            lines.push(line.split("  # ").next().unwrap_or(line).to_owned());
+        }
+    }
+    sections
 }
 
 /// Lines in the making.
@@ -97,6 +126,7 @@ fn server(page: &mut Page, config: &Config, common: &Common) {
     let lease = format!("a node silent for {} s is dead", seconds(config.lease()));
     page.noted("dead_node_count", &server.dead_node_count.to_string(), &lease);
     page.flag("bind_to_keep_alive_ip", server.bind_to_keep_alive_ip);
+    page.flag("apply", server.apply);
     let voters = config.voters().count();
     page.noted(
         "quorum",
@@ -146,6 +176,44 @@ fn server(page: &mut Page, config: &Config, common: &Common) {
         None => page.comment("bash_rc_file is not set"),
     }
     page.key("cluster_umask", &format!("{:03o}", server.umask));
+    alerts(page, &server.alerts);
+    match &server.status_page {
+        Some(own) => {
+            page.key("status_listen", &own.listen.to_string());
+            if let Some(token) = &own.token {
+                page.key("status_token", token);
+            }
+        }
+        None => page.comment("status_listen is not set: no status page"),
+    }
+}
+
+fn alerts(page: &mut Page, alerts: &Alerts) {
+    let mut optional = |key: &str, value: Option<String>| match value {
+        Some(value) => page.key(key, &value),
+        None => page.comment(&format!("{key} is not set")),
+    };
+    let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.to_string_lossy().into_owned());
+    let names = |names: &[String]| (!names.is_empty()).then(|| names.join(", "));
+    optional("alert_command", path(&alerts.command));
+    optional("alert_email", names(&alerts.email));
+    optional("alert_text", names(&alerts.text));
+    optional("alert_lists", path(&alerts.lists));
+    optional("alert_from", alerts.from.clone());
+    let webhook = alerts.webhook.as_ref();
+    optional("webhook_url", webhook.map(|webhook| webhook.url.clone()));
+    optional("webhook_token", webhook.and_then(|webhook| webhook.token.clone()));
+    optional("webhook_ca", webhook.and_then(|webhook| path(&webhook.authorities)));
+    page.path("hooks_dir", &alerts.hooks_dir);
+    page.noted("alert_timeout", &seconds(alerts.timeout), "seconds");
+    page.key("alert_severity", alerts.severity.word());
+    page.noted("alert_hours", &alerts.hours.to_string(), "hours without a mail after one");
+    page.key("smtp_server", &relay(&alerts.smtp));
+}
+
+/// As it is written in a configuration.
+pub(super) fn relay(relay: &Relay) -> String {
+    if relay.host.contains(':') { format!("[{}]:{}", relay.host, relay.port) } else { format!("{}:{}", relay.host, relay.port) }
 }
 
 fn level(page: &mut Page, key: &str, level: Option<u8>) {
@@ -319,7 +387,8 @@ const fn flag(yes: bool) -> &'static str {
     if yes { "1" } else { "0" }
 }
 
-fn without_passwords(options: &str) -> String {
+/// Mount options as they may be shown.
+pub(super) fn without_passwords(options: &str) -> String {
     let hide = |option: &str| match option.split_once('=') {
         Some((key, _)) if key.trim().to_ascii_lowercase().starts_with("pass") => format!("{key}=(hidden)"),
         Some(_) | None => option.to_owned(),
@@ -338,7 +407,7 @@ fn regime(quorum: Quorum, voters: usize) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::fixture::three_nodes;
+    use crate::health::fixture::three_nodes;
 
     #[test]
     fn what_toml_alone_can_say_is_a_comment_without_passwords() {

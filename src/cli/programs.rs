@@ -2,18 +2,19 @@
 
 use std::{env, ffi::OsString, path::Path, process::ExitCode};
 
-use clap::{Parser, error::ErrorKind};
+use clap::{CommandFactory as _, Parser, error::ErrorKind};
 
 use super::{
-    CliError, Exit,
+    CliError, Exit, apply,
     arguments::{self, ServerArguments},
     check,
-    client::Client,
+    client::{Client, Form},
     command::{self, Command, ConsoleCommand},
-    console, demo, operate,
+    console, convert, demo, drill, events, monitor, operate,
     output::{complain, print},
+    paint::Palette,
     people::{PeopleArguments, Task},
-    run,
+    run, watch, what_if,
 };
 
 /// The program `drcm_server`.
@@ -34,23 +35,33 @@ pub fn drcm() -> ExitCode {
     }))
 }
 
+/// The arguments of `drcm` and of `drcm_server`, for manual pages and completions.
+#[must_use]
+pub fn commands() -> [clap::Command; 2] {
+    [PeopleArguments::command(), ServerArguments::command()]
+}
+
 fn serve(arguments: &ServerArguments) -> Result<Exit, CliError> {
     let file = arguments::config_file(arguments.config_file.as_deref());
     let nodename = arguments.nodename.as_deref();
+    let palette = Palette::of_stdout(arguments.color);
     if arguments.check_config {
         return check::run(&file, nodename);
     }
     match &arguments.command {
-        Some(line) => ask(&file, nodename, command::parse_with(line, arguments.node.as_deref(), arguments.count)?),
-        None if arguments.client => console::run(&Client::open(&file, nodename)?),
+        Some(line) => {
+            let form = if arguments.json { Form::Json } else { Form::Text(palette) };
+            ask(&file, nodename, command::parse_with(line, arguments.node.as_deref(), arguments.count)?, form)
+        }
+        None if arguments.client => console::run(&Client::open(&file, nodename)?, palette),
         None => run::run(&file, nodename, &arguments.log),
     }
 }
 
 /// `--command` takes what the console takes.
-fn ask(file: &Path, nodename: Option<&str>, command: ConsoleCommand) -> Result<Exit, CliError> {
+fn ask(file: &Path, nodename: Option<&str>, command: ConsoleCommand, form: Form) -> Result<Exit, CliError> {
     match command {
-        ConsoleCommand::Ask(command) => Client::open(file, nodename)?.run(&command),
+        ConsoleCommand::Ask(command) => Client::open(file, nodename)?.run(&command, form),
         ConsoleCommand::Help => print(&command::help()).map(|()| Exit::Good),
         ConsoleCommand::Leave => Ok(Exit::Good),
         ConsoleCommand::Nothing => Err(CliError::NoCommand),
@@ -60,16 +71,29 @@ fn ask(file: &Path, nodename: Option<&str>, command: ConsoleCommand) -> Result<E
 fn answer(arguments: &PeopleArguments) -> Result<Exit, CliError> {
     let file = arguments::config_file(arguments.config_file.as_deref());
     let nodename = arguments.nodename.as_deref();
+    let palette = Palette::of_stdout(arguments.color);
     let client = || Client::open(&file, nodename);
     match &arguments.task {
-        Task::Status => client()?.run(&Command::Status),
-        Task::Rstats { node } => client()?.run(&Command::Rstats { node: node.clone() }),
-        Task::Ping { node, count } => client()?.run(&Command::Ping { node: node.clone(), count: *count }),
-        Task::Printcfg => client()?.run(&Command::PrintConfig),
+        Task::Status { check: true, .. } => {
+            let (line, exit) = client().map_or_else(|error| monitor::failed(&error), |client| client.check());
+            print(&line).map(|()| exit)
+        }
+        Task::Status { form, check: false } => client()?.run(&Command::Status, form.form(palette)),
+        Task::Rstats { node, form } => client()?.run(&Command::Rstats { node: node.clone() }, form.form(palette)),
+        Task::Ping { node, count, form } => client()?.run(&Command::Ping { node: node.clone(), count: *count }, form.form(palette)),
+        Task::Printcfg { form } => client()?.run(&Command::PrintConfig, form.form(palette)),
+        Task::Explain { resource } => client()?.explain(resource, palette),
+        Task::Events(selection) => events::run(&client()?, selection, palette),
+        Task::Watch => watch::run(&file, nodename, palette),
+        Task::WhatIf(case) => what_if::run(&client()?, case, palette),
         Task::Operate(operation) => operate::run(&client()?, operation),
         Task::ConfirmVoters(statement) => operate::confirm_voters(&client()?, statement),
+        Task::Reload => operate::reload(&client()?),
+        Task::Drill { node } => drill::run(&client()?, node.as_deref(), palette),
+        Task::Apply(change) => apply::run(&client()?, change),
         Task::Check { file: named } => check::run(named.as_deref().unwrap_or(&file), nodename),
-        Task::Console => console::run(&client()?),
+        Task::Convert(conversion) => convert::run(conversion),
+        Task::Console => console::run(&client()?, palette),
         Task::Run { log } => run::run(&file, nodename, log),
         Task::Demo { server } => demo::run(server.as_deref()),
     }

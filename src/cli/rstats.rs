@@ -13,27 +13,32 @@ use crate::model::{Activity, ClusterReport, Config, NodeConfig, NodeReport};
 /// The text for these nodes, and whether any of them answered.
 #[must_use]
 pub fn render(config: &Config, report: &ClusterReport, nodes: &[&NodeConfig]) -> (String, bool) {
-    let asked = config.node(report.asked).map_or_else(|| "another node".to_owned(), |node| node.keep_alive_ip.to_string());
     let mut text = String::new();
     let mut answered = false;
     for node in nodes {
         let name = format!("{}@{}", node.name, node.keep_alive_ip);
-        let member = report.members.iter().find(|member| member.node == node.id);
-        let (state, lines) = match member.map(|member| (member.up, member.report.as_ref())) {
-            Some((_, Some(own))) => {
-                answered = true;
-                ("successful".to_owned(), raw_lines(own))
-            }
-            Some((true, None)) => {
-                (format!("failed: {asked} hears it but it gave no report (is TCP port {} open?)", config.server.tcpport), String::new())
-            }
-            Some((false, None)) => (format!("failed: it is down, as seen from {asked}"), String::new()),
-            None => (format!("failed: {asked} does not know it (the configurations differ)"), String::new()),
+        let own = state(config, report, node);
+        answered |= own.is_ok();
+        let (state, lines) = match own {
+            Ok(own) => ("successful".to_owned(), raw_lines(own)),
+            Err(why) => (format!("failed: {why}"), String::new()),
         };
         // Writing to a String cannot fail.
         let _ = write!(text, "rstats {name} {}\n{lines}rstats {name} end\n", printable(&state));
     }
     (text, answered)
+}
+
+/// What a node said, or why it said nothing.
+pub(super) fn state<'a>(config: &Config, report: &'a ClusterReport, node: &NodeConfig) -> Result<&'a NodeReport, String> {
+    let asked = config.node(report.asked).map_or_else(|| "another node".to_owned(), |node| node.keep_alive_ip.to_string());
+    let member = report.members.iter().find(|member| member.node == node.id);
+    match member.map(|member| (member.up, member.report.as_ref())) {
+        Some((_, Some(own))) => Ok(own),
+        Some((true, None)) => Err(format!("{asked} hears it but it gave no report (is TCP port {} open?)", config.server.tcpport)),
+        Some((false, None)) => Err(format!("it is down, as seen from {asked}")),
+        None => Err(format!("{asked} does not know it (the configurations differ)")),
+    }
 }
 
 /// The text when no node answered.
@@ -64,7 +69,7 @@ fn raw_lines(report: &NodeReport) -> String {
 mod tests {
     use super::*;
     use crate::{
-        cli::fixture::{healthy, kill, of, set, three_nodes},
+        health::fixture::{healthy, kill, of, set, three_nodes},
         model::{Kind, NodeId},
     };
 

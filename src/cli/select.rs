@@ -4,7 +4,7 @@ use std::{net::IpAddr, path::Path};
 
 use super::CliError;
 use crate::config::nearest;
-use crate::model::{Config, Group, NodeConfig, NodeId};
+use crate::model::{Config, Group, NodeConfig, NodeId, ResourceId};
 
 /// Finds a node by nodename, hostname, address, or `localhost` (`here`, when this machine is a node).
 ///
@@ -31,24 +31,37 @@ pub fn node<'a>(config: &'a Config, file: &Path, here: Option<NodeId>, wanted: &
 /// # Errors
 /// [`CliError::UnknownGroup`] with the nearest name, [`CliError::AmbiguousGroup`] with all that are meant.
 pub fn group<'a>(config: &'a Config, file: &Path, wanted: &str) -> Result<&'a Group, CliError> {
-    if let Some(group) = config.groups.iter().find(|group| group.title(config) == wanted) {
-        return Ok(group);
-    }
-    let found: Vec<&Group> = config.groups.iter().filter(|group| names(config, group).iter().any(|name| name == wanted)).collect();
+    let found = groups(config, file, wanted)?;
     match found[..] {
         [group] => Ok(group),
-        [] => {
-            let known: Vec<String> =
-                config.groups.iter().flat_map(|group| [vec![group.title(config)], names(config, group)].concat()).collect();
-            Err(CliError::UnknownGroup {
-                name: wanted.to_owned(),
-                file: file.to_owned(),
-                nearest: nearest(wanted, known.iter().map(String::as_str)).map(str::to_owned),
-                known: config.groups.iter().filter(|group| group.is_leased()).map(|group| group.title(config)).collect(),
-            })
-        }
         _ => Err(CliError::AmbiguousGroup { name: wanted.to_owned(), titles: found.iter().map(|group| group.title(config)).collect() }),
     }
+}
+
+/// Finds every group that is meant: one at least.
+///
+/// # Errors
+/// [`CliError::UnknownGroup`] with the nearest name.
+pub fn groups<'a>(config: &'a Config, file: &Path, wanted: &str) -> Result<Vec<&'a Group>, CliError> {
+    if let Some(group) = config.groups.iter().find(|group| group.title(config) == wanted) {
+        return Ok(vec![group]);
+    }
+    let found: Vec<&Group> = config.groups.iter().filter(|group| names(config, group).iter().any(|name| name == wanted)).collect();
+    if !found.is_empty() {
+        return Ok(found);
+    }
+    let known: Vec<String> = config.groups.iter().flat_map(|group| [vec![group.title(config)], names(config, group)].concat()).collect();
+    Err(CliError::UnknownGroup {
+        name: wanted.to_owned(),
+        file: file.to_owned(),
+        nearest: nearest(wanted, known.iter().map(String::as_str)).map(str::to_owned),
+        known: config.groups.iter().filter(|group| group.is_leased()).map(|group| group.title(config)).collect(),
+    })
+}
+
+/// The resources of this nickname, or `kind:nickname`, whether a node lists them or not.
+pub fn resources<'a>(config: &'a Config, wanted: &str) -> impl Iterator<Item = &'a ResourceId> {
+    config.resources.iter().map(|resource| &resource.id).filter(move |id| id.nickname == wanted || id.to_string() == wanted)
 }
 
 /// What a group's resources are called.
@@ -70,7 +83,7 @@ fn is_local(wanted: &str, address: Option<IpAddr>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::fixture;
+    use crate::health::fixture;
 
     #[test]
     fn a_node_is_found_by_each_of_its_names() {

@@ -2,6 +2,8 @@
 //! what it holds as an owner. With it, a daemon that crashed or was upgraded goes on as the same incarnation: no silence, no
 //! new acquisition, nothing stopped. Without it, it is another incarnation and starts silent.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::{node::Standing, tenure::Tenure, wishes::WishMap};
@@ -23,6 +25,28 @@ pub struct Memory {
     pub(super) tenures: Vec<Tenure>,
     /// What peers count, where leases rest on their votes.
     pub(super) electorates: Vec<(NodeId, Electorate)>,
+    /// Left on purpose, for a process with another configuration.
+    pub(super) parting: Option<Parting>,
+}
+
+/// What a process leaves to one that reads another configuration, in which the groups may be others.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Parting {
+    /// What runs here still.
+    pub running: Vec<AssignmentId>,
+    /// The leases that cover it.
+    pub held: Vec<HeldGroup>,
+}
+
+/// A lease as a process with another configuration must go on saying it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct HeldGroup {
+    pub group: GroupId,
+    pub members: Vec<AssignmentId>,
+    /// What was asked for.
+    pub lease: Duration,
+    /// Until when it is surely kept.
+    pub until: Time,
 }
 
 impl Memory {
@@ -100,4 +124,10 @@ pub enum Stale {
     /// The configuration has changed since: the groups may be others.
     #[error("the configuration has changed since")]
     AnotherConfiguration,
+    /// By the configuration of now, other nodes vote.
+    #[error("the voters have changed since")]
+    OtherVoters,
+    /// Something runs here that by the configuration of now this node does not run under a lease.
+    #[error("something runs here that has no place in the configuration of now")]
+    NoPlace,
 }

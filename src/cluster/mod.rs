@@ -27,7 +27,7 @@ mod votes;
 mod wishes;
 
 pub use memory::{Memory, Stale};
-pub use node::{Draft, Node, Start};
+pub use node::{Draft, Node, NotNow, Start};
 pub use tenure::Phase;
 pub use verdict::Wait;
 pub use view::{GroupView, View, WishView};

@@ -103,6 +103,11 @@ impl Tenure {
         }
     }
 
+    /// What it asks for covers what runs here already.
+    pub fn inherits(&self) -> Option<&Inherited> {
+        self.claim.as_ref()?.inherited.as_ref()
+    }
+
     /// Up or on the way up.
     pub fn is_active(&self) -> bool {
         matches!(self.phase, Phase::Starting | Phase::Running)
@@ -127,6 +132,17 @@ pub struct Claim {
     pub told: Time,
     /// When the refusals may have become void: ask again then rather than at the next heartbeat.
     pub nudge: Option<Time>,
+    /// It takes the place of leases that cover what runs here already.
+    pub inherited: Option<Inherited>,
+}
+
+/// Leases of groups that another configuration made of the same resources.
+#[derive(Clone, Debug, PartialEq, Hash, Serialize, Deserialize)]
+pub struct Inherited {
+    /// Until when all of them are surely kept.
+    pub until: Time,
+    /// They are claimed for as long as nothing has taken their place: the groups, and the lease asked for.
+    pub groups: Vec<(GroupId, Duration)>,
 }
 
 impl Claim {
@@ -140,7 +156,13 @@ impl Claim {
             refusals: vec![None; voters],
             told: Time::ZERO,
             nudge: None,
+            inherited: None,
         }
+    }
+
+    /// The same, in the place of leases that cover what runs here already.
+    pub fn inheriting(self, inherited: Inherited) -> Self {
+        Self { inherited: Some(inherited), ..self }
     }
 
     /// Asks for another lease time from the list `since` on; false when it is the same.

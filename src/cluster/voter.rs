@@ -68,7 +68,7 @@ impl Voter {
         self.silent_until = promises.silent_until;
         let learned: BTreeMap<GroupId, Vec<AssignmentId>> = promises.learned.into_iter().collect();
         for (group, holder, boot, version, expires) in promises.grants {
-            if let Some(members) = learned.get(&group) {
+            if let Some(members) = learned.get(&group).filter(|_| !self.definitions.contains_key(&group)) {
                 self.definitions.insert(group, members.clone());
                 // Who holds it is who taught it, mostly.
                 self.learned.insert(group, holder);

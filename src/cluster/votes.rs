@@ -12,8 +12,11 @@ use super::{
     voter::Voter,
 };
 use crate::model::{
-    AssignmentId, BootId, Entry, GroupId, HeldVote, NodeId, PassVote, PassedGrant, Time, Version, VoteNote, VoteNotes, VoteNumber,
+    AssignmentId, BootId, Entry, GroupId, HeldVote, NodeId, PassVote, PassedGrant, Stance, Time, Version, VoteNote, VoteNotes, VoteNumber,
 };
+
+/// Longest claim of a peer that is believed; a lease of an hour is far beyond use.
+const LONGEST_CLAIM: Duration = Duration::from_secs(3600);
 
 /// All votes, as this node knows them.
 #[derive(Clone, Debug, Hash)]
@@ -409,6 +412,16 @@ impl Votes {
             slot.number = if own && known > slot.number { known.anew() } else { slot.number.next() };
             self.change(at);
         }
+    }
+
+    /// A peer claims these: a vote that was lent to it, and is lost with it, may have granted them for so long, although no
+    /// configuration that this node knows asks for as much.
+    pub fn may_have_granted(&mut self, list: &[Entry]) {
+        let claimed = list.iter().filter_map(|entry| match entry.stance {
+            Stance::Claims { lease_us, .. } => Some(Duration::from_micros(lease_us)),
+            Stance::HandsOver { .. } | Stance::Unable => None,
+        });
+        self.longest = self.longest.max(claimed.max().unwrap_or_default().min(LONGEST_CLAIM));
     }
 
     /// Another node remembers our own vote under that number.

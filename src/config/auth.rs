@@ -141,6 +141,29 @@ pub fn load_auth_for(dir: &Path, cluster_user: &str) -> Result<AuthKey, AuthFaul
     load(dir, &owners(cluster_user)).map_err(first)
 }
 
+/// Longest token that is read, in bytes.
+const LONGEST_TOKEN: u64 = 4096;
+
+/// A token from a file that nobody else may read, named by this key of the configuration. Never shown.
+///
+/// # Errors
+/// A sentence: there is no such file, others may read it, or it holds anything but one word.
+pub fn secret(path: &Path, key: &str) -> Result<String, String> {
+    let fault = |why: String| format!("the token in {} ({key}) cannot be used: {why}", path.display());
+    let file = fs::File::open(path).map_err(|error| fault(error.to_string()))?;
+    let metadata = file.metadata().map_err(|error| fault(error.to_string()))?;
+    if !metadata.is_file() || metadata.mode() & 0o077 != 0 {
+        return Err(fault(format!("others may read it, or it is no file; chmod 600 {}", path.display())));
+    }
+    let mut text = String::new();
+    file.take(LONGEST_TOKEN).read_to_string(&mut text).map_err(|error| fault(error.to_string()))?;
+    let token = text.trim();
+    if token.is_empty() || !token.chars().all(|letter| letter.is_ascii_graphic()) {
+        return Err(fault("it is empty, or holds more than one word".to_owned()));
+    }
+    Ok(token.to_owned())
+}
+
 /// Everything that is wrong with the auth files of a daemon that runs as `cluster_user`; empty when they are good.
 #[must_use]
 pub fn auth_faults(dir: &Path, cluster_user: &str) -> Vec<AuthFault> {

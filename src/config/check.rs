@@ -13,9 +13,10 @@ use crate::model::{Config, Driver, NodeConfig, NodeId, Resource, ResourceId, Spe
 
 use super::{
     advice::advice,
+    alerts,
     auth::{AuthFault, auth_faults},
     finding::{Finding, Severity, render},
-    interfaces, keys, load, mounts,
+    interfaces, keys, load, mounts, status_page,
     template::write_template,
 };
 
@@ -91,6 +92,8 @@ pub fn check(path: &Path, nodename: Option<&str>) -> CheckReport {
     report.findings.extend(file_mode(path));
     report.findings.extend(auth(config));
     report.findings.extend(accounts_and_shell(config));
+    report.findings.extend(alerts::check(config));
+    report.findings.extend(status_page::check(config));
     match this_node(config, nodename) {
         Ok(node) => host(config, node, &mut report.findings),
         Err(finding) => report.findings.push(*finding),
@@ -171,7 +174,9 @@ fn file_mode(path: &Path) -> Option<Finding> {
 }
 
 fn auth(config: &Config) -> Vec<Finding> {
-    let is_root = users::get_effective_uid() == 0;
+    // Who reads them.
+    let own = users::get_user_by_name(&config.server.cluster_user).map(|user| user.uid());
+    let is_root = users::get_effective_uid() == 0 || Some(users::get_effective_uid()) == own;
     let judge = |fault: AuthFault| match &fault {
         AuthFault::Unreadable { path, source } if source.kind() == io::ErrorKind::PermissionDenied && !is_root => {
             Finding::new(Severity::Warning, format!("{} could not be checked by this user", path.display())).help("run this as root")
@@ -301,7 +306,7 @@ fn script(path: &Path, what: &str, findings: &mut Vec<Finding>) {
 }
 
 /// What keeps a file from being run, as the end of a sentence.
-fn executable_fault(path: &Path) -> Option<String> {
+pub(super) fn executable_fault(path: &Path) -> Option<String> {
     match fs::metadata(path) {
         Ok(metadata) if !metadata.is_file() => Some("is no file".into()),
         Ok(metadata) if metadata.mode() & 0o111 == 0 => Some(format!("is not executable; chmod 755 {}", path.display())),

@@ -156,7 +156,7 @@ fn entry(statement: Raw<'_>, known: &'static [keys::Key], findings: &mut Finding
         findings.error(statement.span(), "there is no key before the `=`", "");
         return None;
     }
-    let is_list = keys::find(known, key.text).is_some_and(|key| key.list);
+    let is_list = keys::find(known, key.text).is_some_and(keys::Key::is_list);
     let value = if is_list {
         // A comma too many does no harm.
         Value::Many(value.split().filter(|piece| !piece.text.is_empty()).map(Raw::text).collect(), value.span())

@@ -175,6 +175,19 @@ impl<'d> Fields<'d> {
         Some(PathBuf::from(text.text))
     }
 
+    /// The name of a file in `auth_dir` with a token.
+    pub(super) fn secret(&self, key: &'static str, findings: &mut Findings<'_>) -> Option<Text> {
+        let token = self.unquoted(key, findings)?;
+        if token.text.contains('/') || token.text.starts_with('.') {
+            findings.error(
+                token.span,
+                format!("`{key}` is `{}`, which is no name of a file in auth_dir", token.text),
+                "put the token into a file in auth_dir, with mode 600, and write its name here",
+            );
+        }
+        Some(token)
+    }
+
     /// An IP address.
     pub(super) fn ip(&self, key: &'static str, findings: &mut Findings<'_>) -> Option<(IpAddr, Span)> {
         let text = self.bare(key, findings)?;

@@ -5,7 +5,8 @@ use std::collections::{HashMap, HashSet};
 use crate::model::{Assignment, Group, GroupId, Kind, NodeConfig, NodeId, Resource, ResourceId};
 
 /// Puts every assignment into exactly one group: those with the same home and the same candidates together, but each
-/// with a single candidate by itself, so that one that fails does not take others with it. Groups are ordered by home
+/// with a single candidate by itself, so that one that fails does not take others with it; only a file system that lies on
+/// another one goes with that, since it would be covered when it was mounted first. Groups are ordered by home
 /// (order of `nodes`), then by their first member; members by [`crate::model::Options::order`], kind, order of `resources`.
 #[must_use]
 pub fn group(nodes: &[NodeConfig], resources: &[Resource]) -> Vec<Group> {
@@ -31,18 +32,33 @@ pub fn group(nodes: &[NodeConfig], resources: &[Resource]) -> Vec<Group> {
             node.primary.iter().filter(|id| listed.insert(*id)).map(|id| Assignment { home: node.id, resource: id.clone() }).collect();
         members.sort_by_key(|member| place(&member.resource));
         let mut shared: HashMap<Vec<NodeId>, usize> = HashMap::new();
+        let file_system = |member: &Assignment| resources.iter().find(|resource| resource.id == member.resource)?.file_system();
+        let first = groups.len();
         for member in members {
             let mut candidates = vec![node.id];
             candidates.extend(backups.get(&member).into_iter().flatten());
-            match shared.get(&candidates) {
-                Some(&index) if candidates.len() > 1 => groups[index].assignments.push(member),
-                Some(_) | None => {
-                    shared.insert(candidates.clone(), groups.len());
-                    groups.push(Group { id: GroupId(0), home: node.id, candidates, assignments: vec![member] });
+            let mut assignments = vec![member];
+            if candidates.len() == 1 {
+                let mounted = file_system(&assignments[0]);
+                let touches = |other: &Assignment| {
+                    let (Some(mounted), Some(other)) = (mounted, file_system(other)) else { return false };
+                    mounted.lies_on(other) || other.lies_on(mounted)
+                };
+                for group in groups[first..].iter_mut().filter(|group| group.candidates.len() == 1) {
+                    if group.assignments.iter().any(touches) {
+                        assignments.append(&mut group.assignments);
+                    }
                 }
+                assignments.sort_by_key(|member| place(&member.resource));
+            } else if let Some(&index) = shared.get(&candidates) {
+                groups[index].assignments.append(&mut assignments);
+                continue;
             }
+            shared.insert(candidates.clone(), groups.len());
+            groups.push(Group { id: GroupId(0), home: node.id, candidates, assignments });
         }
     }
+    groups.retain(|group| !group.assignments.is_empty());
     for group in &mut groups {
         let members: Vec<_> = group.assignments.iter().map(Assignment::id).collect();
         group.id = GroupId::of(&members);
@@ -71,6 +87,15 @@ mod tests {
 
     fn node(name: &str, number: u8, lines: &str) -> String {
         format!("[CM_NODE]\nnodename={name}\nhostname={name}\nkeep_alive_ip=10.0.0.{number}\n{lines}\n")
+    }
+
+    #[test]
+    fn a_mount_goes_with_the_ones_that_it_lies_on_and_no_other() {
+        let text = "[CM_FILESYSTEMS]\nleft, nas:/l, /data/left\nother, nas:/o, /other\nright, nas:/r, /data/right\ndata, nas:/d, /data\n"
+            .to_owned()
+            + &node("a", 1, "node_filesystems = left, other, right, data")
+            + &node("b", 2, "node_filesystems = other");
+        assert_eq!(titles(&text), ["a:other on a", "a:left+right+data on a", "b:other on b"]);
     }
 
     #[test]

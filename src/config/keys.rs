@@ -1,138 +1,20 @@
-//! Every key of every section, with its other spellings; and the search for what was probably meant.
+//! How sections, keys and kinds are called in each format; and the search for what was probably meant.
 
+pub use crate::model::Format;
 use crate::model::Kind;
 
-/// One key.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Key {
-    /// The name in cm.cfg, and in cm.toml when `aliases` has none.
-    pub(super) name: &'static str,
-    /// Accepted too. For node lists the first one is the name in cm.toml.
-    pub(super) aliases: &'static [&'static str],
-    /// Takes a list.
-    pub(super) list: bool,
-}
-
-const fn key(name: &'static str, aliases: &'static [&'static str]) -> Key {
-    Key { name, aliases, list: false }
-}
-
-const fn list(name: &'static str, aliases: &'static [&'static str]) -> Key {
-    Key { name, aliases, list: true }
-}
-
-/// `[CM_SERVER]`.
-pub(super) const SERVER: &[Key] = &[
-    key("udpport", &["udp_port"]),
-    key("tcpport", &["tcp_port"]),
-    key("keep_alive_interval", &[]),
-    key("dead_node_count", &[]),
-    key("bind_to_keep_alive_ip", &[]),
-    key("quorum", &[]),
-    key("no_quorum", &[]),
-    key("failback", &[]),
-    key("failback_delay", &[]),
-    key("takeover", &[]),
-    key("start_timeout", &[]),
-    key("stop_timeout", &[]),
-    key("check_timeout", &[]),
-    key("restart_limit", &[]),
-    key("restart_window", &[]),
-    key("gateway", &[]),
-    key("resource_driver", &[]),
-    key("auth_dir", &[]),
-    key("run_dir", &[]),
-    key("log_dir", &[]),
-    key("spool_dir", &[]),
-    key("cluster_user", &[]),
-    key("cluster_group", &[]),
-    key("sudo_command", &[]),
-    key("service_name", &[]),
-    key("logfile", &["logfile_name", "log_file", "log_file_name"]),
-    key("num_logs_to_keep", &[]),
-    key("max_log_size", &[]),
-    key("log_queue_size", &[]),
-    key("log_queue_debug_size", &[]),
-    key("log_queue_proc_size", &[]),
-    key("clear_log", &[]),
-    key("enable_logging", &[]),
-    key("log_level", &[]),
-    key("debug", &[]),
-    key("debug_level", &[]),
-    key("verbose", &[]),
-    key("verbose_level", &[]),
-    key("bash_shell", &[]),
-    key("bash_rc_file", &[]),
-    key("cluster_umask", &["cluser_mask", "cluster_mask", "cluser_umask"]),
-];
-
-/// `[CM_NODE]`.
-pub(super) const NODE: &[Key] = &[
-    key("nodename", &["node_name"]),
-    key("hostname", &["host_name"]),
-    key("keep_alive_ip", &[]),
-    key("node_is_active", &[]),
-    key("voter", &[]),
-    key("transport", &[]),
-    key("keep_alive_interval", &[]),
-    key("dead_node_count", &[]),
-    key("keep_services", &[]),
-    key("keep_filesystems", &[]),
-    key("keep_applications", &[]),
-    key("ipaddrs_check", &["ipapddrs_check", "ipaddr_check"]),
-    key("filesystems_check", &[]),
-    key("services_check", &[]),
-    key("crontabs_check", &[]),
-    key("applications_check", &[]),
-    list("node_crontabs", &["crontabs"]),
-    list("node_backup_crontabs", &["backup_crontabs"]),
-    list("node_floating_ip_addrs", &["addresses"]),
-    list("node_backup_floating_ip_addrs", &["backup_addresses"]),
-    list("node_services", &["services"]),
-    list("node_backup_services", &["backup_services"]),
-    list("node_applications", &["applications"]),
-    list("node_backup_applications", &["backup_applications"]),
-    list("node_filesystems", &["filesystems"]),
-    list("node_backup_filesystems", &["backup_filesystems"]),
-];
-
-/// Options of a resource: in cm.toml only.
-pub(super) const OPTIONS: &[Key] = &[
-    key("start_timeout", &[]),
-    key("stop_timeout", &[]),
-    key("check_timeout", &[]),
-    key("restart_limit", &[]),
-    key("restart_window", &[]),
-    key("order", &[]),
-];
-
-const CRONTAB: &[Key] = &[key("template", &[]), key("install_dir", &[]), key("script", &[])];
-const ADDRESS: &[Key] = &[key("ip", &[]), key("netmask", &["prefix"]), key("interface", &[]), key("script", &[])];
-const SERVICE: &[Key] = &[key("service", &["name"]), key("script", &[])];
-const APPLICATION: &[Key] = &[key("run_as", &[]), key("start", &[]), key("stop", &[]), key("ensure", &[])];
-const FILE_SYSTEM: &[Key] = &[key("source", &[]), key("target", &[]), key("script", &[]), key("mount_options", &[])];
-
-/// The keys that describe a resource, in the order of the fields in cm.cfg (after the nickname).
-pub(super) const fn resource(kind: Kind) -> &'static [Key] {
-    match kind {
-        Kind::FileSystem => FILE_SYSTEM,
-        Kind::Address => ADDRESS,
-        Kind::Service => SERVICE,
-        Kind::Application => APPLICATION,
-        Kind::Crontab => CRONTAB,
-    }
-}
-
-/// How a configuration is written; findings speak the language of the file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Format {
-    /// cm.cfg
-    Cfg,
-    /// cm.toml
-    Toml,
-}
+pub(super) use super::schema::{Key, NODE, OPTIONS, SERVER, Takes, resource};
 
 impl Format {
+    /// What a file of this format is usually called.
+    #[must_use]
+    pub const fn file(self) -> &'static str {
+        match self {
+            Self::Cfg => "cm.cfg",
+            Self::Toml => "cm.toml",
+        }
+    }
+
     pub(super) const fn server(self) -> &'static str {
         match self {
             Self::Cfg => "[CM_SERVER]",
@@ -285,15 +167,5 @@ mod tests {
         assert_eq!(nearest("WEB", ["db", "web"]), Some("web"));
         assert_eq!(nearest("x", ["data", "archive"]), None);
         assert_eq!(nearest("dead_node_cuont", SERVER.iter().map(|key| key.name)), Some("dead_node_count"));
-    }
-
-    #[test]
-    fn no_spelling_means_two_keys() {
-        for keys in [SERVER, NODE, OPTIONS] {
-            let all: Vec<&str> = keys.iter().flat_map(spellings).collect();
-            for name in &all {
-                assert_eq!(all.iter().filter(|other| other == &name).count(), 1, "{name}");
-            }
-        }
     }
 }

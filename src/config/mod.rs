@@ -5,11 +5,13 @@
 //! nothing but the template that `--check-config` puts where a configuration is missing.
 
 mod advice;
+mod alerts;
 mod auth;
 mod check;
 mod cm_cfg;
 mod cm_toml;
 mod conflicts;
+mod convert;
 mod draft;
 mod edited;
 mod fields;
@@ -17,14 +19,17 @@ mod finding;
 mod fingerprint;
 mod group;
 mod interfaces;
+mod keepalived;
 mod keys;
 mod mounts;
 mod node;
 mod paces;
 mod resolve;
 mod resource;
+mod schema;
 mod server;
 mod source;
+mod status_page;
 mod template;
 mod words;
 
@@ -32,12 +37,16 @@ use std::{path::Path, sync::Arc};
 
 use crate::model::{Config, StockScript};
 
-pub use auth::{AuthFault, AuthKey, auth_faults, load_auth, load_auth_for};
+pub use alerts::{is_hook_name, mail_address, program_fault};
+pub use auth::{AuthFault, AuthKey, auth_faults, load_auth, load_auth_for, secret};
 pub use check::{CheckReport, check, this_node};
+pub use convert::{ConvertError, convert};
 pub use finding::{Finding, Place, Report, Severity, render};
 pub use group::group;
-pub use keys::nearest;
+pub use keepalived::{Converted, KeepalivedFile, from_keepalived};
+pub use keys::{Format, nearest};
 pub use resolve::MAX_NODES;
+pub use schema::{Key, Section, Takes, Without, sections};
 pub use server::{default_options, default_server};
 pub use source::MAX_FILE;
 pub use template::{CFG_TEMPLATE, TOML_TEMPLATE, write_template};
@@ -45,7 +54,6 @@ pub use words::Word;
 
 use draft::Draft;
 use finding::Findings;
-use keys::Format;
 use source::Source;
 
 /// A configuration that can be used, and what was found besides: warnings and information, in file order.
@@ -62,16 +70,35 @@ pub struct Loaded {
 /// # Errors
 /// All faults of the file at once, or the one that keeps it from being read at all.
 pub fn load(path: &Path) -> Result<Loaded, Report> {
-    let text = source::read(path)?;
-    let name = path.display().to_string();
-    let mut loaded = if is_toml(path) { parse_toml(&name, &text) } else { parse_cfg(&name, &text) }?;
+    let (text, format) = read(path)?;
+    load_text(&path.display().to_string(), &text, format)
+}
+
+/// Makes of a text what [`load`] would make of a file with it; `name` is what findings call it.
+///
+/// # Errors
+/// All faults of the text at once.
+pub fn load_text(name: &str, text: &str, format: Format) -> Result<Loaded, Report> {
+    let mut loaded = match format {
+        Format::Toml => parse_toml(name, text),
+        Format::Cfg => parse_cfg(name, text),
+    }?;
     edited::apply(&mut loaded, Path::new(StockScript::DIRECTORY));
     Ok(loaded)
 }
 
-/// Whether a configuration of this name is TOML.
-fn is_toml(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("toml"))
+/// The text of a configuration file, and its format by its name.
+///
+/// # Errors
+/// What keeps it from being read.
+pub fn read(path: &Path) -> Result<(String, Format), Report> {
+    Ok((source::read(path)?, format_of(path)))
+}
+
+/// The format of a file of this name.
+#[must_use]
+pub fn format_of(path: &Path) -> Format {
+    if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("toml")) { Format::Toml } else { Format::Cfg }
 }
 
 /// Reads the text of a cm.cfg; `name` is what findings call it.

@@ -207,7 +207,15 @@ impl Reader<'_> {
             }
             named
         });
-        Some(Crontab { template: template?, install_dir: install_dir? })
+        let (template, install_dir) = (template?, install_dir?);
+        if template.parent() == Some(install_dir.as_path()) {
+            let span = self.fields.span("install_dir").unwrap_or(self.span);
+            let what =
+                format!("`{}` lies in the directory that it would be installed in, and would be removed with its copy", template.display());
+            findings.error(span, what, "keep templates elsewhere, such as in /etc/drcm/crontabs");
+            return None;
+        }
+        Some(Crontab { template, install_dir })
     }
 
     fn address(&self, findings: &mut Findings<'_>) -> Option<Address> {

@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use crate::model::{Failback, LogSettings, NoQuorum, Options, Pace, Quorum, Server, Takeover};
 
-use super::{draft::Entry, fields::Fields, finding::Findings, keys, words::ResourceDriver};
+use super::{alerts, draft::Entry, fields::Fields, finding::Findings, keys, status_page, words::ResourceDriver};
 
 /// Longest lease time that a file may ask for.
 const LONGEST_LEASE: Duration = Duration::from_secs(3_600);
@@ -26,6 +26,7 @@ pub fn default_server() -> Server {
         keep_alive_interval: Duration::from_millis(100),
         dead_node_count: 60,
         bind_to_keep_alive_ip: true,
+        apply: true,
         quorum: Quorum::Auto,
         no_quorum: NoQuorum::Stop,
         failback: Failback::Auto,
@@ -56,6 +57,8 @@ pub fn default_server() -> Server {
         bash_shell: PathBuf::from("/bin/bash"),
         bash_rc_file: None,
         umask: 0o022,
+        alerts: alerts::default(),
+        status_page: None,
     }
 }
 
@@ -85,6 +88,7 @@ pub(super) fn read(entries: &[Entry], findings: &mut Findings<'_>) -> ServerSett
         keep_alive_interval: pace.interval,
         dead_node_count: pace.count,
         bind_to_keep_alive_ip: fields.boolean("bind_to_keep_alive_ip", default.bind_to_keep_alive_ip, findings),
+        apply: fields.boolean("apply", default.apply, findings),
         quorum: fields.choice("quorum", default.quorum, findings),
         no_quorum: fields.choice("no_quorum", default.no_quorum, findings),
         failback: fields.choice("failback", default.failback, findings),
@@ -105,6 +109,8 @@ pub(super) fn read(entries: &[Entry], findings: &mut Findings<'_>) -> ServerSett
         bash_shell: fields.path("bash_shell", findings).unwrap_or(default.bash_shell),
         bash_rc_file: fields.path("bash_rc_file", findings),
         umask: umask(&fields, default.umask, findings),
+        alerts: alerts::read(&fields, findings),
+        status_page: status_page::read(&fields, findings),
     };
     lease(pace, &fields, findings);
     ServerSettings { server, options }

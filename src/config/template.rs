@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-use super::is_toml;
+use super::{Format, format_of};
 
 /// The template of a cm.cfg.
 pub const CFG_TEMPLATE: &str = include_str!("template.cfg");
@@ -19,7 +19,10 @@ pub const TOML_TEMPLATE: &str = include_str!("template.toml");
 /// # Errors
 /// [`io::ErrorKind::AlreadyExists`] when something is there (it is never overwritten), else what kept it from being written.
 pub fn write_template(path: &Path) -> io::Result<()> {
-    let text = if is_toml(path) { TOML_TEMPLATE } else { CFG_TEMPLATE };
+    let text = match format_of(path) {
+        Format::Toml => TOML_TEMPLATE,
+        Format::Cfg => CFG_TEMPLATE,
+    };
     let name = path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the path names no file"))?;
     let mut draft_name = std::ffi::OsString::from(".");
     draft_name.push(name);
@@ -72,7 +75,7 @@ mod tests {
         };
         for key in keys::SERVER.iter().chain(keys::NODE) {
             assert!(shown(CFG_TEMPLATE, key.name), "{}", key.name);
-            let name = if key.list { key.aliases[0] } else { key.name };
+            let name = if key.is_list() { key.aliases.first().unwrap_or(&key.name) } else { key.name };
             assert!(shown(TOML_TEMPLATE, name), "{name}");
         }
         for kind in Kind::ALL {

@@ -25,8 +25,9 @@ use futures_util::future::BoxFuture;
 
 use crate::model::{Request, Response};
 
+pub use crate::wire::MAX_QUESTION;
 pub use error::ControlError;
-pub use server::{Link, LinkHandler, LocalServer, MAX_CLIENTS, RemoteServer};
+pub use server::{Link, LinkHandler, Listen, LocalServer, MAX_CLIENTS, RemoteServer, serve_clients};
 
 /// Answers a question. May take a few seconds; beyond that the client is told so and the answer is dropped.
 pub type Handler = Arc<dyn Fn(Request) -> BoxFuture<'static, Response> + Send + Sync>;

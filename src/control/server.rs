@@ -14,7 +14,7 @@ use tokio::{
 
 use super::{Handler, protocol};
 use crate::{
-    model::{Request, Response},
+    model::{Request, Response, Right},
     wire::MAX_ANSWER,
 };
 
@@ -34,7 +34,7 @@ const ANSWER_DEADLINE: Duration = Duration::from_secs(1);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Where clients come from.
-trait Listen {
+pub trait Listen {
     /// A connection.
     type Stream: Send + 'static;
 
@@ -60,7 +60,7 @@ impl Listen for TcpListener {
 
 /// Accepts clients and converses with each in a task of its own, at most [`MAX_CLIENTS`] at a time, until `shutdown` holds
 /// true or its sender is gone. Conversations still going on are then cut.
-async fn serve_clients<Listener: Listen, Conversation>(
+pub async fn serve_clients<Listener: Listen, Conversation>(
     listener: Listener,
     converse: impl Fn(Listener::Stream) -> Conversation,
     mut shutdown: watch::Receiver<bool>,
@@ -95,23 +95,15 @@ async fn serve_clients<Listener: Listen, Conversation>(
     }
 }
 
-/// What a client may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Rights {
-    /// Ask.
-    Ask,
-    /// Give commands, too.
-    Command,
-}
-
-/// The answer to a question, as JSON that fits a frame.
-async fn answer(handler: &Handler, question: &[u8], rights: Rights) -> Vec<u8> {
+/// The answer to a question, as JSON that fits a frame. `more` is what this client may do beyond asking.
+async fn answer(handler: &Handler, question: &[u8], more: Right) -> Vec<u8> {
     let response = match protocol::decode::<Request>(question) {
-        Ok(request) if request.is_command() && rights == Rights::Ask => Response::Refused(
-            "the status port only answers questions: give the command on a node (drcm, as root or a member of cluster_group); \
-             any node will do, it tells the others"
+        Ok(request) if ![Right::Ask, more].contains(&request.right()) => Response::Refused(match request.right() {
+            Right::Ask | Right::Steer => "the status port takes no commands: give the command on a node (drcm, as root or a member of \
+                                          cluster_group); any node will do, it tells the others"
                 .to_owned(),
-        ),
+            Right::Configure => "the client socket takes no configuration: say `drcm apply` as root".to_owned(),
+        }),
         Ok(request) => time::timeout(HANDLER_DEADLINE, handler(request))
             .await
             .unwrap_or_else(|_| Response::Refused(format!("the daemon had no answer within {} seconds", HANDLER_DEADLINE.as_secs()))),

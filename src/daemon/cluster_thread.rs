@@ -3,7 +3,7 @@
 //! write can delay a renewal.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     net::{SocketAddr, UdpSocket},
     os::fd::AsFd,
@@ -28,6 +28,7 @@ use tracing::{debug, info, trace, warn};
 
 use super::{
     decisions,
+    journal::Scribe,
     ledger::Ledger,
     orders::Orders,
     streams::{Outlet, Turn},
@@ -35,8 +36,8 @@ use super::{
     votes::Keeper,
 };
 use crate::{
-    cluster::{Draft, Node, View},
-    model::{Action, Checks, Command, Config, Electorate, Event, Message, NodeId, Output, Record, Time, Unacceptable},
+    cluster::{Draft, Node, NotNow, View},
+    model::{Action, AssignmentId, Checks, Command, Config, Electorate, Event, Message, NodeId, Output, Record, Time, Unacceptable},
     sys::{
         clock,
         notify::{self, Notify},
@@ -66,6 +67,10 @@ pub enum Mail {
     Say(Vec<Record>, oneshot::Sender<()>),
     /// All that operators want.
     Wishes(oneshot::Sender<Vec<Record>>),
+    /// Whether another process with another configuration could take over now.
+    MayPart(oneshot::Sender<Result<(), NotNow>>),
+    /// It is to take over what runs here; after a yes this thread does nothing any more.
+    Part(BTreeSet<AssignmentId>, oneshot::Sender<Result<(), NotNow>>),
 }
 
 /// An answer to [`Mail::Look`].
@@ -177,6 +182,23 @@ impl Mailbox {
         self.ask(Mail::Wishes).await
     }
 
+    /// Whether a process with another configuration could take over now.
+    ///
+    /// # Errors
+    /// When the thread has ended.
+    pub async fn may_part(&self) -> Result<Result<(), NotNow>, Ended> {
+        self.ask(Mail::MayPart).await
+    }
+
+    /// Leaves what runs here, of all that may run here, to a process with another configuration. After a yes the cluster
+    /// thread does nothing any more: another process must take over at once.
+    ///
+    /// # Errors
+    /// When the thread has ended.
+    pub async fn part(&self, running: BTreeSet<AssignmentId>) -> Result<Result<(), NotNow>, Ended> {
+        self.ask(|answer| Mail::Part(running, answer)).await
+    }
+
     async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Mail) -> Result<T, Ended> {
         let (answer, answered) = oneshot::channel();
         self.post(question(answer))?;
@@ -230,6 +252,8 @@ pub struct Parts {
     pub remember: watch::Sender<Option<Electorate>>,
     /// Where notes about votes go.
     pub keeper: Arc<Keeper>,
+    /// Where goes what operators may want to know of.
+    pub scribe: Scribe,
     /// Where notices go.
     pub notices: mpsc::Sender<Notice>,
     /// The service manager.
@@ -343,6 +367,17 @@ impl ClusterThread {
                     answer.send(()).unwrap_or_default();
                 }
                 Ok(Mail::Wishes(answer)) => drop(answer.send(self.parts.node.wishes(clock::now()))),
+                Ok(Mail::MayPart(answer)) => drop(answer.send(self.parts.node.may_part(clock::now()))),
+                Ok(Mail::Part(running, answer)) => {
+                    let parted = self.part(&running);
+                    let over = parted.is_ok();
+                    drop(answer.send(parted));
+                    if over {
+                        loop {
+                            thread::park();
+                        }
+                    }
+                }
                 Err(TryRecvError::Empty) => break,
                 Err(TryRecvError::Disconnected) => return false,
             }
@@ -407,14 +442,23 @@ impl ClusterThread {
     }
 
     fn handle(&mut self, event: Event) {
+        if let Event::Received { from, message, .. } = &event {
+            self.parts.scribe.heard(*from, message);
+        }
         let outputs = self.parts.node.handle(event, clock::now());
         self.remember();
         for output in outputs {
             match output {
                 Output::Send { to, message } => self.outbox.entry(to).or_default().push(message),
                 Output::Act(Action::CheckAlone { checks }) => self.notice(Notice::CheckAlone(checks)),
-                Output::Act(action) => self.parts.orders.give(action),
-                Output::Decided(decision) => decisions::log(&self.parts.config, self.parts.me, &decision),
+                Output::Act(action) => {
+                    self.parts.orders.give(action);
+                    self.parts.scribe.ordered(action);
+                }
+                Output::Decided(decision) => {
+                    decisions::log(&self.parts.config, self.parts.me, &decision);
+                    self.parts.scribe.decided(&decision);
+                }
                 Output::Keep(records) => drop(self.parts.keep.send_replace(records)),
                 Output::Remember(electorate) => drop(self.parts.remember.send_replace(Some(electorate))),
                 Output::KeepVotes(notes) => self.parts.keeper.keep(notes),
@@ -426,6 +470,17 @@ impl ClusterThread {
             }
         }
         self.flush();
+    }
+
+    /// The last entry in the ledger is for a process with another configuration.
+    fn part(&mut self, running: &BTreeSet<AssignmentId>) -> Result<(), NotNow> {
+        // What has come to its end by now is noticed first.
+        self.handle(Event::Timer);
+        self.parts.node.may_part(clock::now())?;
+        self.parts.ledger.write(&self.parts.node.part(running)).map_err(|error| {
+            warn!("run_dir cannot be written: {error}");
+            NotNow::NoMemory
+        })
     }
 
     /// Before anything of what was decided is done or said. Without a ledger the node goes on: it only makes a crash costlier,

@@ -1,28 +1,38 @@
 //! Carries out the orders of the core. One task per group, so that a slow one delays nobody else; deadlines, retries and undo
 //! live here, and so does the upkeep of what runs.
 
+mod addresses;
+mod recovery;
+
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU32},
     time::Duration,
 };
 
+use futures_util::future::{join_all, try_join_all};
 use tokio::{
     sync::{broadcast, watch},
     time::{Instant, sleep, sleep_until},
 };
 use tracing::{error, info, warn};
 
+use addresses::Held;
+use recovery::GivenUp;
+
 use super::{
     board::Board,
+    chronicle::ResourceNews,
     cluster_thread::Mailbox,
+    journal::Notes,
     lifetime::Lifetimes,
     orders::{Order, Slot},
+    reload::{Farewell, Farewells},
+    sequence::{Step, steps},
 };
 use crate::{
     drivers::{AddressEvent, Condition, DriverError, Drivers, ServiceEvent},
-    model::{Activity, Address, Assignment, Config, Event, Generation, Group, Kind, NodeConfig, Outcome, Resource, Spec, StopReason, Time},
-    sys::clock,
+    model::{Activity, Address, Assignment, Config, Event, Generation, Group, Kind, NodeConfig, Outcome, Resource, Spec, StopReason},
 };
 
 /// Wait after a first failed start or stop; doubled with each further one.
@@ -44,17 +54,21 @@ pub struct Shared {
     pub mailbox: Mailbox,
     /// Where reports to people go.
     pub board: Board,
+    /// Where goes what operators may want to know of.
+    pub notes: Notes,
     /// What address lifetimes this cluster's lease allows.
     pub lifetimes: Lifetimes,
     /// What the kernel says of addresses and links.
     pub events: broadcast::Sender<AddressEvent>,
     /// Operators want hands off what runs.
     pub hands_off: watch::Receiver<bool>,
+    /// What is to be stopped before another process takes over.
+    pub farewells: Farewells,
 }
 
 /// Starts the worker of one group.
 pub fn start(shared: Arc<Shared>, group: Group, slot: watch::Receiver<Slot>) {
-    let members = group
+    let members: Vec<Member> = group
         .assignments
         .iter()
         .filter_map(|assignment| {
@@ -63,7 +77,18 @@ pub fn start(shared: Arc<Shared>, group: Group, slot: watch::Receiver<Slot>) {
         })
         .collect();
     let title = group.title(&shared.config);
-    let worker = Worker { shared, group, title, members, slot, address_turn: Arc::default(), held: Mutex::default() };
+    let steps = steps(&members.iter().map(|member| &member.resource).collect::<Vec<_>>());
+    let worker = Worker {
+        shared,
+        group,
+        title,
+        members,
+        steps,
+        slot,
+        address_turn: Arc::default(),
+        held: Mutex::default(),
+        vain: AtomicU32::new(0),
+    };
     tokio::spawn(worker.run());
 }
 
@@ -103,25 +128,20 @@ impl Member {
     }
 }
 
-/// An address that the kernel holds for us.
-#[derive(Clone, Copy, Debug)]
-struct Held {
-    /// The lifetime last set, and when it ends; `None` when it has no end.
-    lifetime: Option<(Duration, Time)>,
-    /// Gone by someone else's hand or by its lifetime.
-    missing: bool,
-}
-
 struct Worker {
     shared: Arc<Shared>,
     group: Group,
     title: String,
     members: Vec<Member>,
+    /// Positions of the members, in the order in which they start.
+    steps: Vec<Step>,
     slot: watch::Receiver<Slot>,
     /// Held by whoever changes addresses of this group.
     address_turn: Arc<tokio::sync::Mutex<()>>,
     /// By position of the member.
     held: Mutex<BTreeMap<usize, Held>>,
+    /// Times that it was ordered to be tried again here because what it lacked had come, and failed all the same.
+    vain: AtomicU32,
 }
 
 impl Worker {
@@ -150,11 +170,60 @@ impl Worker {
     }
 
     async fn up(&self, generation: Generation, adopt: bool) {
-        // While a later member starts, the addresses of the earlier ones must be kept alive.
-        tokio::select! {
-            _ = self.superseded(generation) => {}
-            () = self.keep_addresses() => {}
-            () = self.start_and_watch(generation, adopt) => {}
+        let mut adopt = adopt;
+        loop {
+            // While a later member starts, the addresses of the earlier ones must be kept alive.
+            let farewell = tokio::select! {
+                _ = self.superseded(generation) => return,
+                () = self.keep_addresses() => return,
+                () = self.start_and_watch(generation, adopt) => return,
+                farewell = self.farewell() => farewell,
+            };
+            tokio::select! {
+                _ = self.superseded(generation) => return,
+                () = self.keep_addresses() => return,
+                () = self.part(&farewell) => {}
+            }
+            // It did not come to that: what was stopped is started again.
+            adopt = true;
+        }
+    }
+
+    /// Waits until something of this group is to be stopped before another process takes over.
+    async fn farewell(&self) -> Arc<Farewell> {
+        let mut farewells = self.shared.farewells.subscribe();
+        loop {
+            let said = farewells.borrow_and_update().clone();
+            if let Some(farewell) =
+                said.filter(|farewell| self.members.iter().any(|member| farewell.ends.contains(&member.assignment.id())))
+            {
+                return farewell;
+            }
+            if farewells.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Stops that, and waits for the other process; returns when it will not come.
+    async fn part(&self, farewell: &Arc<Farewell>) {
+        let mut done = Ok(());
+        for (position, member) in self.members.iter().enumerate().rev() {
+            if !farewell.ends.contains(&member.assignment.id()) {
+                continue;
+            }
+            locked(&self.held).remove(&position);
+            self.shared.board.set(&member.assignment, Activity::Stopping);
+            done = self.stop_member(member).await.map_err(|failure| format!("{} did not stop: {failure}", member.assignment.resource));
+            if done.is_err() {
+                break;
+            }
+            self.shared.board.set(&member.assignment, Activity::Stopped);
+        }
+        drop(farewell.done.send(done).await);
+        let same = |said: &Option<Arc<Farewell>>| said.as_ref().is_some_and(|said| Arc::ptr_eq(said, farewell));
+        if self.shared.farewells.subscribe().wait_for(|said| !same(said)).await.is_err() {
+            std::future::pending::<()>().await;
         }
     }
 
@@ -168,15 +237,22 @@ impl Worker {
                 self.attended().await;
             }
         }
-        if self.start_members().await.is_ok() {
-            let how = if adopt { "taken over" } else { "up" };
-            info!("group {}: {how} after {:.1} ms", self.title, begun.elapsed().as_secs_f64() * 1000.0);
-            self.report(generation, Outcome::Started);
-            self.watch_members().await;
-        }
+        let given_up = match self.start_members().await {
+            Ok(()) => {
+                let how = if adopt { "taken over" } else { "up" };
+                info!("group {}: {how} after {:.1} ms", self.title, begun.elapsed().as_secs_f64() * 1000.0);
+                self.report(generation, Outcome::Started);
+                self.recovered();
+                self.watch_members().await
+            }
+            Err(given_up) => given_up,
+        };
         // What was started comes down again, and stays down until it is ordered anew.
-        self.stop_until_down(StopReason::Failed).await;
+        let (lacks, ()) = tokio::join!(self.lacks(&given_up), self.stop_until_down(StopReason::Failed));
         self.report(generation, Outcome::StartFailed);
+        if lacks {
+            self.recover(&given_up).await;
+        }
         std::future::pending::<()>().await;
     }
 
@@ -209,22 +285,17 @@ impl Worker {
         }
     }
 
-    async fn adopt_address(&self, position: usize, address: Address) -> Result<(), DriverError> {
-        let until = self.slot.borrow().until;
-        let shared = self.shared.clone();
-        let lifetime = until.map(|until| self.kept_for(until));
-        if let Some(until) = until {
-            let renewed = self.in_order(async move { shared.drivers.addresses().refresh(vec![(address, until)]).await }).await;
-            renewed.into_iter().collect::<Result<(), _>>()?;
-        } else {
-            shared.drivers.addresses().adopt(&address, None);
+    async fn start_members(&self) -> Result<(), GivenUp> {
+        for step in &self.steps {
+            try_join_all(step.iter().map(|lane| self.start_lane(lane))).await?;
         }
-        locked(&self.held).insert(position, Held { lifetime, missing: false });
         Ok(())
     }
 
-    async fn start_members(&self) -> Result<(), ()> {
-        for (position, member) in self.members.iter().enumerate() {
+    /// One after another.
+    async fn start_lane(&self, lane: &[usize]) -> Result<(), GivenUp> {
+        for position in lane.iter().copied() {
+            let member = &self.members[position];
             if self.shared.board.note(&member.assignment).activity == Activity::Running {
                 continue;
             }
@@ -236,7 +307,7 @@ impl Worker {
     }
 
     /// Tries until it is up or its restart limit is reached.
-    async fn start_member(&self, position: usize, member: &Member) -> Result<(), ()> {
+    async fn start_member(&self, position: usize, member: &Member) -> Result<(), GivenUp> {
         let mut wait = FIRST_RETRY;
         let mut tries = 0;
         loop {
@@ -244,15 +315,19 @@ impl Worker {
             // A start that takes long to fail would never fail often enough within the window, and nobody else would try.
             tries += 1;
             let (recent, too_many) = member.failed();
-            let (count, too_many) = (recent.max(tries), too_many || tries >= member.resource.options.restart_limit);
+            let count = recent.max(tries);
+            let too_many = too_many || tries >= member.resource.options.restart_limit || failure.is_lasting();
             self.shared.board.fail(&member.assignment, failure.to_string(), count);
             if too_many {
-                error!("{} cannot be started here after {count} tries: {failure}", member.assignment.resource);
+                let tried = if failure.is_lasting() { "here".to_owned() } else { format!("here after {count} tries") };
+                error!("{} cannot be started {tried}: {failure}", member.assignment.resource);
                 self.shared.board.set(&member.assignment, Activity::Failed);
                 self.shared.board.fail(&member.assignment, failure.to_string(), count);
-                return Err(());
+                self.news(member, ResourceNews::GivenUp(failure.to_string()));
+                return Err(GivenUp { position, lacks: failure.is_lack() });
             }
             warn!("{} did not start, trying again: {failure}", member.assignment.resource);
+            self.news(member, ResourceNews::Failed(format!("it did not start: {failure}")));
             sleep(wait).await;
             self.attended().await;
             wait = (wait * 2).min(LONGEST_RETRY);
@@ -267,167 +342,12 @@ impl Worker {
         self.start_address(position, until).await
     }
 
-    /// The end of the lease; waits for a renewal when too little is left for the kernel. `None` without a lease.
-    async fn fresh_lease(&self) -> Option<Time> {
-        let mut slot = self.slot.clone();
-        loop {
-            let now = *slot.borrow_and_update();
-            let until = now.until?;
-            if self.lifetime(now).is_some() {
-                return Some(until);
-            }
-            if slot.changed().await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        }
-    }
-
-    /// The lifetime that the lease allows now; `None` when too little of it is left, or when there is none.
-    fn lifetime(&self, slot: Slot) -> Option<Duration> {
-        slot.lifetimes(self.shared.lifetimes).lifetime(slot.until?.since(clock::now()))
-    }
-
-    async fn start_address(&self, position: usize, until: Option<Time>) -> Result<(), DriverError> {
-        let (shared, member) = (self.shared.clone(), &self.members[position]);
-        let (resource, assignment) = (member.resource.clone(), member.assignment.clone());
-        self.in_order(async move { shared.drivers.start(&resource, &assignment, until).await }).await?;
-        let lifetime = until.map(|until| self.kept_for(until));
-        locked(&self.held).insert(position, Held { lifetime, missing: false });
-        Ok(())
-    }
-
-    /// Runs what changes addresses to its end, one after another, even when whoever asked for it stops waiting: an address
-    /// added after its own removal would have two owners.
-    async fn in_order<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
-        let turn = self.address_turn.clone().lock_owned().await;
-        let task = tokio::spawn(async move {
-            let done = work.await;
-            drop(turn);
-            done
-        });
-        task.await.expect("work on addresses neither panics nor is it aborted")
-    }
-
-    /// What the kernel was told of a lease that ends then: for how long, and until when.
-    fn kept_for(&self, until: Time) -> (Duration, Time) {
-        let now = clock::now();
-        let slot = Slot { until: Some(until), ..*self.slot.borrow() };
-        // With too little left to be exact the driver sets the shortest lifetime there is.
-        let life = self.lifetime(slot).unwrap_or(Duration::from_secs(1));
-        (life, now + life)
-    }
-
-    /// Refreshes lifetimes as the lease is renewed, and puts back what someone took away.
-    async fn keep_addresses(&self) {
-        let (mut slot, mut events) = (self.slot.clone(), self.shared.events.subscribe());
-        let mut hands_off = self.shared.hands_off.clone();
-        let mut announced = slot.borrow_and_update().announcements;
-        loop {
-            tokio::select! {
-                changed = slot.changed() => {
-                    if changed.is_err() {
-                        std::future::pending::<()>().await;
-                    }
-                    let now = *slot.borrow_and_update();
-                    self.refresh_addresses(now).await;
-                    if std::mem::replace(&mut announced, now.announcements) != now.announcements {
-                        self.announce();
-                    }
-                }
-                changed = hands_off.changed() => {
-                    if changed.is_err() {
-                        std::future::pending::<()>().await;
-                    }
-                    if !*hands_off.borrow_and_update() {
-                        self.look_at_addresses().await;
-                    }
-                }
-                event = events.recv() => match event {
-                    Ok(AddressEvent::AddressGone { ip, device }) => self.put_back(ip, &device).await,
-                    Ok(AddressEvent::LinkDown { .. } | AddressEvent::LinkUp { .. } | AddressEvent::AlsoOn { .. }) => {}
-                    // Too many at once to follow: look at all of them.
-                    Err(broadcast::error::RecvError::Lagged(_)) => self.look_at_addresses().await,
-                    Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
-                }
-            }
-        }
-    }
-
-    async fn refresh_addresses(&self, slot: Slot) {
-        let now = clock::now();
-        let (Some(until), Some(lifetime)) = (slot.until, self.lifetime(slot)) else { return };
-        let (step, interval) = (self.shared.node.pace.lease() / 8, self.shared.node.pace.interval);
-        let (mut due, mut missing) = (Vec::new(), Vec::new());
-        for (position, held) in locked(&self.held).iter_mut() {
-            let Some(address) = self.members[*position].address() else { continue };
-            if held.missing {
-                missing.push(*position);
-            } else if held.lifetime.is_none_or(|(life, ends)| Lifetimes::is_due(life, ends.since(now), step, interval)) {
-                held.lifetime = Some((lifetime, now + lifetime));
-                due.push((address.clone(), until));
-            }
-        }
-        if !due.is_empty() {
-            let shared = self.shared.clone();
-            let results = self.in_order(async move { shared.drivers.addresses().refresh(due).await }).await;
-            for failure in results.into_iter().filter_map(Result::err) {
-                warn!("group {}: cannot renew an address: {failure}", self.title);
-            }
-        }
-        for position in missing {
-            self.restore(position).await;
-        }
-    }
-
-    async fn put_back(&self, ip: std::net::IpAddr, device: &str) {
-        let ours = |position: &usize| {
-            self.members[*position].address().is_some_and(|address| address.ip == ip && address.interface.device == device)
-        };
-        let Some(position) = locked(&self.held).keys().copied().find(ours) else { return };
-        if let Some(held) = locked(&self.held).get_mut(&position) {
-            held.missing = true;
-        }
-        self.restore(position).await;
-    }
-
-    async fn look_at_addresses(&self) {
-        let positions: Vec<usize> = locked(&self.held).keys().copied().collect();
-        for position in positions {
-            let member = &self.members[position];
-            if let Ok(Condition::Down | Condition::Partial) = self.shared.drivers.probe(&member.resource, &member.assignment).await {
-                self.restore(position).await;
-            }
-        }
-    }
-
-    /// Adds an address again that the lease still covers; when too little of it is left, the next renewal does.
-    async fn restore(&self, position: usize) {
-        if *self.shared.hands_off.borrow() {
-            // Not even renewed, which would bring it back.
-            if let Some(held) = locked(&self.held).get_mut(&position) {
-                held.missing = true;
-            }
-            return;
-        }
-        let member = &self.members[position];
-        let slot = *self.slot.borrow();
-        let until = slot.until;
-        if until.is_some() && self.lifetime(slot).is_none() {
-            return;
-        }
-        match self.start_address(position, until).await {
-            Ok(()) => warn!("{} was gone from its interface and has been put back", member.assignment.resource),
-            Err(failure) => warn!("{} is gone from its interface and cannot be put back: {failure}", member.assignment.resource),
-        }
-    }
-
-    fn announce(&self) {
-        let addresses: Vec<Address> = locked(&self.held).keys().filter_map(|position| self.members[*position].address().cloned()).collect();
-        self.shared.drivers.addresses().announce(&addresses);
+    fn news(&self, member: &Member, news: ResourceNews) {
+        self.shared.notes.resource(&member.assignment, news);
     }
 
     /// Checks every member at its interval; returns when one of them cannot be kept running.
-    async fn watch_members(&self) {
+    async fn watch_members(&self) -> GivenUp {
         let interval = |member: &Member| self.shared.node.checks.of(member.assignment.resource.kind);
         let mut ended = self.shared.drivers.services().events();
         // What ended before anybody listened is seen by a first look.
@@ -459,8 +379,8 @@ impl Worker {
                 continue;
             }
             let member = &self.members[position];
-            if !self.check(position, member, &mut stalled[position]).await {
-                return;
+            if let Err(given_up) = self.check(position, member, &mut stalled[position]).await {
+                return given_up;
             }
             due[position] = Instant::now() + interval(member);
         }
@@ -479,21 +399,21 @@ impl Worker {
         true
     }
 
-    /// False when the member is down for good.
-    async fn check(&self, position: usize, member: &Member, stalled: &mut u32) -> bool {
+    /// Fails when the member is down for good.
+    async fn check(&self, position: usize, member: &Member, stalled: &mut u32) -> Result<(), GivenUp> {
         let condition = self.shared.drivers.check(&member.resource, &member.assignment).await;
         let failure = match condition {
             Ok(Condition::Up) => {
                 *stalled = 0;
                 self.shared.board.set(&member.assignment, Activity::Running);
-                return true;
+                return Ok(());
             }
             Ok(Condition::Stalled) => {
                 *stalled += 1;
                 let message = format!("no answer to {stalled} checks in a row");
                 self.shared.board.fail(&member.assignment, message, *stalled);
                 if *stalled < STALLED_CHECKS {
-                    return true;
+                    return Ok(());
                 }
                 "it does not answer".to_owned()
             }
@@ -503,7 +423,7 @@ impl Worker {
             Err(failure) => {
                 warn!("{}: cannot be checked: {failure}", member.assignment.resource);
                 self.shared.board.fail(&member.assignment, failure.to_string(), 1);
-                return true;
+                return Ok(());
             }
         };
         *stalled = 0;
@@ -512,11 +432,13 @@ impl Worker {
         if too_many {
             error!("{} failed {count} times and is given up here: {failure}", member.assignment.resource);
             self.shared.board.set(&member.assignment, Activity::Failed);
+            self.news(member, ResourceNews::GivenUp(failure.clone()));
             self.shared.board.fail(&member.assignment, failure, count);
-            return false;
+            return Err(GivenUp { position, lacks: false });
         }
         warn!("{}: {failure}; starting it again", member.assignment.resource);
-        self.start_member(position, member).await.is_ok()
+        self.news(member, ResourceNews::Failed(failure));
+        self.start_member(position, member).await
     }
 
     async fn down(&self, generation: Generation, why: StopReason) {
@@ -549,13 +471,27 @@ impl Worker {
 
     /// Every step is tried; the failures are returned. When the lease is lost, what is quick to stop goes first.
     async fn stop_members(&self, why: StopReason) -> Vec<String> {
-        let mut order: Vec<&Member> = self.members.iter().rev().filter(|member| !self.keeps(member, why)).collect();
-        if why == StopReason::LeaseLost {
-            order.sort_by_key(|member| !matches!(member.assignment.resource.kind, Kind::Address | Kind::Crontab));
-        }
         locked(&self.held).clear();
         let mut failures = Vec::new();
-        for member in order {
+        let quick = |position: &usize| matches!(self.members[*position].assignment.resource.kind, Kind::Address | Kind::Crontab);
+        if why == StopReason::LeaseLost {
+            let all: Vec<usize> = (0..self.members.len()).filter(quick).collect();
+            failures.extend(self.stop_lane(&all, why).await);
+        }
+        for step in self.steps.iter().rev() {
+            let lanes = step.iter().map(|lane| {
+                let left: Vec<usize> = lane.iter().copied().filter(|position| why != StopReason::LeaseLost || !quick(position)).collect();
+                async move { self.stop_lane(&left, why).await }
+            });
+            failures.extend(join_all(lanes).await.into_iter().flatten());
+        }
+        failures
+    }
+
+    /// One after another, the last one first.
+    async fn stop_lane(&self, lane: &[usize], why: StopReason) -> Vec<String> {
+        let mut failures = Vec::new();
+        for member in lane.iter().rev().map(|position| &self.members[*position]).filter(|member| !self.keeps(member, why)) {
             let note = self.shared.board.note(&member.assignment);
             if note.activity != Activity::Failed {
                 self.shared.board.set(&member.assignment, Activity::Stopping);
@@ -566,6 +502,7 @@ impl Worker {
                 Err(failure) => {
                     let message = format!("{} did not stop: {failure}", member.assignment.resource);
                     self.shared.board.fail(&member.assignment, message.clone(), 1);
+                    self.news(member, ResourceNews::Stuck(failure.to_string()));
                     failures.push(message);
                 }
             }

@@ -18,7 +18,7 @@ use super::state::StateError;
 use crate::{cluster::Memory, sys::clock};
 
 /// Names the layout: another one is not read.
-const MAGIC: &[u8; 8] = b"drcmled3";
+const MAGIC: &[u8; 8] = b"drcmled4";
 /// Magic, boot of the machine, number, resumptions, length, checksum of all that and the content.
 const HEADER: usize = CHECKSUM + 16;
 /// Where the checksum is.
@@ -245,7 +245,7 @@ mod tests {
         node.handle(Event::Timer, Time(2));
         let bytes = postcard::to_stdvec(&node.memory()).unwrap();
         let digest = Sha256::digest(&bytes).iter().take(4).map(|byte| format!("{byte:02x}")).collect::<String>();
-        assert_eq!((MAGIC, digest.as_str()), (b"drcmled3", "42dbbe4b"), "what is remembered has another layout: give MAGIC another number");
+        assert_eq!((MAGIC, digest.as_str()), (b"drcmled4", "cdb48779"), "what is remembered has another layout: give MAGIC another number");
     }
 
     #[test]

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use crate::model::Time;
+
 /// The kernel counts whole seconds and removes an IPv4 address up to 0.25 s late (measured); this much is kept clear.
 const CLEARANCE: Duration = Duration::from_millis(300);
 /// And it looks for addresses that are over once a second at most: of two that end one after the other, the second may stay
@@ -37,16 +39,37 @@ impl Lifetimes {
         life <= SECOND || left < (life / 2).max(step + interval * 2 + LATENESS)
     }
 
+    /// When to look whether a lifetime that `ends` can be prolonged although no renewal has come: its lease may have more left
+    /// than it had room for then. Too late is a machine that is busy.
+    #[must_use]
+    pub fn last_chance(ends: Time) -> Time {
+        ends.before(LATENESS * 2)
+    }
+
     /// The lifetime to set when this much of the lease is left; `None` when too little is left to set any safely.
     #[must_use]
     pub fn lifetime(self, left: Duration) -> Option<Duration> {
         match self {
             Self::Exact => {
-                let (roomy, tight) = (left.saturating_sub(CLEARANCE + NEXT_LOOK).as_secs(), left.saturating_sub(CLEARANCE).as_secs());
-                Some(Duration::from_secs(if roomy > 0 { roomy } else { tight })).filter(|life| !life.is_zero())
+                let tight = || Duration::from_secs(left.saturating_sub(CLEARANCE).as_secs());
+                Self::roomy(left).or_else(|| Some(tight()).filter(|life| !life.is_zero()))
             }
             Self::Coarse => (!left.is_zero()).then_some(SECOND),
         }
+    }
+
+    /// The lifetime to set at the last chance, when the lease has not been renewed and this much of it is left.
+    #[must_use]
+    pub fn prolonged(self, left: Duration) -> Option<Duration> {
+        match self {
+            Self::Exact => Self::roomy(left),
+            // It is set at every renewal, and is longer than the lease as it is.
+            Self::Coarse => None,
+        }
+    }
+
+    fn roomy(left: Duration) -> Option<Duration> {
+        Some(Duration::from_secs(left.saturating_sub(CLEARANCE + NEXT_LOOK).as_secs())).filter(|life| !life.is_zero())
     }
 }
 
@@ -88,6 +111,23 @@ mod tests {
         assert!(due(1_000, 990, 188, 100), "one second: always");
         assert!(due(4_000, 2_900, 750, 1_000));
         assert!(!due(4_000, 3_100, 750, 1_000));
+    }
+
+    /// No renewal comes any more: the address stays nearly as long as its lease.
+    #[test]
+    fn a_lifetime_is_prolonged_as_far_as_its_lease_goes() {
+        for lease in 2_300..20_000 {
+            let lifetimes = Lifetimes::for_lease(ms(lease));
+            let until = Time::ZERO + ms(lease);
+            let mut ends = Time::ZERO + lifetimes.lifetime(ms(lease)).unwrap();
+            loop {
+                let now = Lifetimes::last_chance(ends);
+                let Some(life) = lifetimes.prolonged(until.since(now)).filter(|life| now + *life > ends) else { break };
+                ends = now + life;
+                assert!(ends + ms(1_250) < until);
+            }
+            assert!(ends + ms(1_800) >= until, "{ends:?} of {lease} ms");
+        }
     }
 
     #[test]

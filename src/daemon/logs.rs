@@ -15,9 +15,9 @@
 //! `debug` raises that to 3 (`debug_level` 1 and 2), 4 (3 and 4) or 5 (5). stderr shows what the log shows, also when the
 //! log is disabled; `verbose` raises it there to `verbose_level`.
 
-mod file;
+pub(super) mod file;
 mod line;
-mod queue;
+pub(super) mod queue;
 
 use std::{
     io::{self, IsTerminal, Write},

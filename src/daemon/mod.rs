@@ -4,16 +4,23 @@
 //! may be slow happens. Never decides who owns what (`cluster` does) and never touches a resource itself (`drivers` do).
 
 mod alone;
+mod apply;
 mod board;
+mod chronicle;
 mod cluster_thread;
 mod decisions;
+mod events;
 mod executor;
+mod identity;
+mod journal;
 mod ledger;
 mod lifetime;
 mod links;
 pub mod logs;
 mod operator;
 mod orders;
+mod reload;
+mod sequence;
 mod state;
 mod status;
 mod streams;
@@ -23,6 +30,7 @@ mod votes;
 mod wish_file;
 
 use std::{
+    fmt::Display,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
@@ -44,13 +52,17 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use self::{
+    apply::Applies,
     board::Board,
     cluster_thread::{Mail, Mailbox, Notice, Parts},
     executor::Shared,
+    identity::IdentityError,
+    journal::{Journal, Scribe},
     ledger::Ledger,
     lifetime::Lifetimes,
     operator::Operator,
     orders::Orders,
+    reload::{Reloader, Reloads, Source},
     state::{PidFile, StateError},
     status::Status,
     streams::Streams,
@@ -59,15 +71,18 @@ use self::{
     wish_file::WishFile,
 };
 use crate::{
+    alert::{self, Alerts},
     cluster::{Memory, Node, Start},
-    config::{AuthFault, AuthKey, Finding, load_auth, this_node},
+    config::{AuthFault, AuthKey, Finding, load_auth_for, this_node},
     control::{ControlError, Handler, LinkHandler, LocalServer, RemoteServer},
     drivers::{DriverError, Drivers, Settings},
-    model::{Assignment, BootId, Config, Electorate, Event, NodeConfig, Order},
+    model::{Assignment, BootId, Config, Electorate, Event, Incident, IncidentKind, NodeConfig, Order, Severity},
     sys::{
         clock,
         notify::{Message, Notify},
+        process,
     },
+    web::{Access, Meters, Site, WebServer},
     wire::Endpoint,
 };
 
@@ -77,6 +92,8 @@ const KERNEL_EVENTS: usize = 1024;
 const DESCRIPTORS: u64 = 4096;
 /// Time for the log to be written before another program takes over.
 const LAST_WORDS: Duration = Duration::from_millis(2);
+/// Longest wait for the last events to be on disk before another program takes over, and before this one ends.
+const LAST_EVENTS: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(500)];
 /// Longest wait for a clean leave beyond the slowest stop.
 const LEAVE_GRACE: Duration = Duration::from_secs(5);
 
@@ -103,6 +120,9 @@ pub enum DaemonError {
     /// The auth files are not fit for use.
     #[error(transparent)]
     Auth(#[from] AuthFault),
+    /// `cluster_user`.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
     /// Pid file, directories.
     #[error(transparent)]
     State(#[from] StateError),
@@ -120,6 +140,9 @@ pub enum DaemonError {
     /// The client socket cannot be had.
     #[error(transparent)]
     Control(#[from] ControlError),
+    /// Everything was left to the program on disk, and that cannot be run.
+    #[error("the program on disk cannot take over: {0}; start it again at once: what runs here is covered by its leases until they end")]
+    NoSuccessor(io::Error),
     /// Threads, descriptors, signals.
     #[error("cannot {what}: {source}")]
     System {
@@ -136,13 +159,16 @@ pub enum DaemonError {
 /// What kept it from starting, as a sentence for the operator.
 pub fn run(config: Arc<Config>, options: &RunOptions) -> Result<(), DaemonError> {
     let node = this_node(&config, options.nodename.as_deref()).map_err(DaemonError::NotAMember)?.clone();
-    let authkey = Arc::new(load_auth(&config.server.auth_dir)?);
+    identity::take_on(&config, &node, &options.file)?;
+    let authkey = Arc::new(load_auth_for(&config.server.auth_dir, &config.server.cluster_user)?);
     let pid_file = PidFile::take(&config.server)?;
     let log = logs::start(&config.server.log, &config.server.service_name, &config.server.log_dir, &options.log)?;
     let notify = Notify::from_environment().unwrap_or_else(|error| {
         warn!("NOTIFY_SOCKET cannot be used, the service manager is told nothing: {error}");
         Notify::default()
     });
+    // Those of the program whose place this one took; there are none of our own yet.
+    process::reap();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("drcm")
@@ -150,7 +176,8 @@ pub fn run(config: Arc<Config>, options: &RunOptions) -> Result<(), DaemonError>
         .build()
         .map_err(system("start the runtime"))?;
     let successor = Successor::of_this_process(options.file.clone()).map_err(system("find the program that runs here"))?;
-    let ended = runtime.block_on(serve(config, node, authkey, notify, successor));
+    let source = Source { file: options.file.clone(), nodename: options.nodename.clone() };
+    let ended = runtime.block_on(serve(config, node, authkey, notify, (successor, source)));
     // A stuck child or mount must not keep the process from ending.
     runtime.shutdown_timeout(Duration::from_millis(200));
     drop(pid_file);
@@ -166,7 +193,7 @@ async fn serve(
     node: NodeConfig,
     authkey: Arc<AuthKey>,
     notify: Notify,
-    successor: Successor,
+    (successor, source): (Successor, Source),
 ) -> Result<(), DaemonError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(system("handle SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("handle SIGINT"))?;
@@ -221,6 +248,22 @@ async fn serve(
     let for_manager = notify.clone();
     let me = node.id;
     let keeper = Arc::new(Keeper::default());
+    let (alerts, mut troubles) = Alerts::start(alert::Settings::new(&config.server, &node));
+    let alerts = Arc::new(alerts);
+    let (way, meters) = (alerts.clone(), Arc::new(Meters::default()));
+    let counted = meters.clone();
+    let teller = Box::new(move |event: &Arc<Incident>| {
+        counted.count(event);
+        way.tell(event);
+    });
+    let (journal, notes) = Journal::start(config.clone(), me, teller).map_err(system("start the journal of events"))?;
+    let untold = notes.clone();
+    tokio::spawn(async move {
+        while let Some(trouble) = troubles.recv().await {
+            warn!("{trouble}");
+            untold.daemon(IncidentKind::Untold, Severity::Warning, trouble);
+        }
+    });
     let parts = Parts {
         config: config.clone(),
         node: core,
@@ -235,6 +278,7 @@ async fn serve(
         keep,
         remember,
         keeper: keeper.clone(),
+        scribe: Scribe::new(notes.clone()),
         notices,
         notify,
     };
@@ -251,9 +295,11 @@ async fn serve(
         drivers,
         mailbox: mailbox.clone(),
         board: Board::default(),
+        notes: notes.clone(),
         lifetimes,
         events: events.clone(),
         hands_off,
+        farewells: watch::Sender::new(None),
     });
     tokio::spawn(links::follow(shared.clone(), kernel_events, events));
     for (group, slot) in slots {
@@ -266,23 +312,34 @@ async fn serve(
 
     let operator = Operator::new(config.clone(), node.id, mailbox.clone(), wish_file);
     tokio::spawn(operator.clone().keep(kept));
-    let status = Arc::new(Status::new(shared.clone(), authkey.clone(), operator));
+    let successor = Arc::new(successor);
+    let (part, mut parted) = mpsc::channel(1);
+    let reloader = Reloader { shared: shared.clone(), source: source.clone(), successor: successor.clone(), notify: for_manager.clone() };
+    let reloads = Reloads::start(reloader, part);
+    let applies = Applies::new(shared.clone(), source, reloads.clone());
+    let status = Arc::new(Status::new(shared.clone(), authkey.clone(), operator, reloads.clone(), applies, journal.clone()));
     let handler: Handler = Arc::new(move |request| {
         let status = status.clone();
         Box::pin(async move { status.answer(request).await })
     });
     let clients = tokio::spawn(local.serve(handler.clone(), quitting.clone()));
+    tokio::spawn(serve_visitors(config.clone(), handler.clone(), meters, quitting.clone()));
     tokio::spawn(serve_nodes(config.clone(), node.clone(), authkey, handler, streams.links(), quitting));
     info!("node {} is up: {} nodes, {} groups, T {} ms", node.name, config.nodes.len(), config.groups.len(), node.pace.lease().as_millis());
+    notes.daemon(IncidentKind::Started, Severity::Info, format!("drcm_server {} runs as {}", env!("CARGO_PKG_VERSION"), node.name));
     tell_manager(&for_manager, Message::Ready);
 
-    let successor = Arc::new(successor);
     let (judged, mut fitness) = mpsc::channel(1);
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hang_up.recv() => warn!("SIGHUP: the configuration is read at start only; restart this node to change it"),
+            _ = hang_up.recv() => reloads.signalled(),
+            Some(()) = parted.recv() => {
+                alerts.end();
+                tokio::join!(sleep(LAST_WORDS), journal.flush(LAST_EVENTS[0]));
+                return Err(DaemonError::NoSuccessor(successor.take_over()));
+            }
             _ = upgrade.recv() => {
                 let (successor, judged) = (successor.clone(), judged.clone());
                 tokio::spawn(async move { judged.send(successor.is_fit().await).await });
@@ -290,9 +347,11 @@ async fn serve(
             Some(judgement) = fitness.recv() => match judgement {
                 Ok(()) => {
                     info!("SIGUSR2: the program on disk takes over");
-                    sleep(LAST_WORDS).await;
+                    alerts.end();
+                    tokio::join!(sleep(LAST_WORDS), journal.flush(LAST_EVENTS[0]));
                     let error = successor.take_over();
                     error!("the program on disk could not take over, this one goes on: {error}");
+                    alerts.begin();
                 }
                 Err(why) => error!("SIGUSR2: the program on disk is not fit to take over, this one goes on: {why}"),
             },
@@ -304,12 +363,14 @@ async fn serve(
         }
     }
     tell_manager(&for_manager, Message::Stopping);
+    notes.daemon(IncidentKind::Leaving, Severity::Info, format!("{} leaves the cluster, as it was told to", node.name));
     leave(&config, &mailbox, &mut noticed).await;
     // Seen by all that serve; the streams send what was said last.
     quit.send_replace(true);
     streams.end().await;
     // The socket file goes with its server; a client that will not end must not hold us.
     drop(timeout(LEAVE_GRACE, clients).await);
+    journal.flush(LAST_EVENTS[1]).await;
     if thread.is_finished() {
         error!("the cluster thread had ended by itself");
     }
@@ -395,11 +456,30 @@ async fn serve_nodes(
     quitting: watch::Receiver<bool>,
 ) {
     let address = SocketAddr::new(listen_ip(&config, &node), config.server.tcpport);
+    let server = bound(|| RemoteServer::bind(address, authkey.bytes())).await;
+    server.with_links(links).serve(handler, quitting).await;
+}
+
+/// The status page, where one is wanted. Its address may not be there yet, and nothing else waits for it.
+async fn serve_visitors(config: Arc<Config>, handler: Handler, meters: Arc<Meters>, quitting: watch::Receiver<bool>) {
+    let Some(page) = &config.server.status_page else { return };
+    let access = match &page.token {
+        Some(name) => Access::Token(config.server.auth_dir.join(name)),
+        None => Access::Local,
+    };
+    let site = Site::new(config.clone(), access, handler, meters);
+    let cannot = |error| format!("status_listen: {} cannot be listened on: {error}", page.listen);
+    let server = bound(|| async { WebServer::bind(page.listen).await.map_err(cannot) }).await;
+    server.serve(site, quitting).await;
+}
+
+/// Listens as soon as it can be done.
+async fn bound<Server, Fault: Display, Attempt: Future<Output = Result<Server, Fault>>>(bind: impl Fn() -> Attempt) -> Server {
     let mut complained = false;
     loop {
-        match RemoteServer::bind(address, authkey.bytes()).await {
-            Ok(server) => return server.with_links(links).serve(handler, quitting).await,
-            Err(error) if !complained => warn!("{error}; trying again each second"),
+        match bind().await {
+            Ok(server) => return server,
+            Err(fault) if !complained => warn!("{fault}; trying again each second"),
             Err(_) => {}
         }
         complained = true;
@@ -438,8 +518,14 @@ fn raise_descriptor_limit() {
 
 /// Keys that are understood, but whose work is not done yet, must not pass in silence.
 fn warn_of_limits(config: &Config, node: &NodeConfig) {
-    if config.server.cluster_user != "root" {
-        warn!("cluster_user = {}: this version does not change its user; it runs as the one who started it", config.server.cluster_user);
+    let user = users::get_current_username().unwrap_or_default();
+    if *user != *config.server.cluster_user {
+        warn!("cluster_user = {}: this process was started by {} and runs as that", config.server.cluster_user, user.display());
+    }
+    let missing = identity::missing(&identity::needed(config, node));
+    if !missing.is_empty() {
+        let missing: Vec<String> = missing.iter().map(ToString::to_string).collect();
+        warn!("this process lacks {}: resources that need them will fail", missing.join(", "));
     }
     if !node.active {
         info!("node_is_active = 0: this node votes and runs nothing");

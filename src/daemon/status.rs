@@ -1,20 +1,22 @@
 //! Answers to clients and to other nodes: what this node runs, how it sees the cluster, what the others say.
 
 use std::{
+    collections::HashMap,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use futures_util::future::join_all;
+use tokio::{sync::Semaphore, time::timeout_at};
 
-use super::{cluster_thread::Look, executor::Shared, operator::Operator};
+use super::{apply::Applies, cluster_thread::Look, events, executor::Shared, journal::Journal, operator::Operator, reload::Reloads};
 use crate::{
     cluster::{GroupView, Phase, Wait},
     control::client,
     model::{
-        Activity, Assignment, ClusterReport, Group, GroupReport, MemberReport, NodeConfig, NodeId, NodeReport, QuorumReport, Request,
-        Resource, ResourceReport, Response, Spec, Time, WishReport,
+        Activity, Assignment, ClusterReport, DrillReport, EventQuery, Group, GroupId, GroupReport, MemberReport, NATIVE, NodeConfig,
+        NodeId, NodeReport, QuorumReport, Request, Resource, ResourceId, ResourceReport, Response, Spec, Time, WishReport,
     },
     sys::clock,
 };
@@ -22,36 +24,59 @@ use crate::{
 /// Longest wait for another node's answer: a client waits for at most a second in all.
 const PEER_DEADLINE: Duration = Duration::from_millis(700);
 
+/// Longest a node may look around for a drill.
+const DRILL: Duration = Duration::from_millis(3500);
+/// Longest wait for another node's drill: a client waits for five seconds.
+const DRILL_DEADLINE: Duration = Duration::from_secs(4);
+/// Resources that a drill looks at side by side.
+const DRILL_AT_ONCE: usize = 16;
+
 /// Answers questions about this node and its cluster.
 pub struct Status {
     shared: Arc<Shared>,
     authkey: Arc<crate::config::AuthKey>,
     operator: Arc<Operator>,
+    reloads: Reloads,
+    applies: Applies,
+    journal: Arc<Journal>,
     started: i64,
 }
 
 impl Status {
     /// For a daemon that started now.
     #[must_use]
-    pub fn new(shared: Arc<Shared>, authkey: Arc<crate::config::AuthKey>, operator: Arc<Operator>) -> Self {
-        Self { shared, authkey, operator, started: clock::wall_seconds() }
+    pub fn new(
+        shared: Arc<Shared>,
+        authkey: Arc<crate::config::AuthKey>,
+        operator: Arc<Operator>,
+        reloads: Reloads,
+        applies: Applies,
+        journal: Arc<Journal>,
+    ) -> Self {
+        Self { shared, authkey, operator, reloads, applies, journal, started: clock::wall_seconds() }
     }
 
     /// The answer to one question.
     pub async fn answer(&self, request: Request) -> Response {
         match request {
             Request::Ping => Response::Pong,
-            Request::Node => match self.shared.mailbox.look().await {
-                Ok(look) => Response::Node(self.node_report(&look)),
+            Request::Node | Request::Outline => match self.shared.mailbox.look().await {
+                Ok(look) => Response::Node(Box::new(self.node_report(&look, request == Request::Outline))),
                 Err(ended) => Response::Refused(ended.to_string()),
             },
             Request::Cluster => match self.shared.mailbox.look().await {
                 Ok(look) => Response::Cluster(self.cluster_report(&look).await),
                 Err(ended) => Response::Refused(ended.to_string()),
             },
+            Request::Drill => Response::Drill(self.drill().await),
+            Request::DrillAll => self.drill_all().await,
             Request::PingNodes(nodes) => self.ping_nodes(&nodes).await,
+            Request::Events(query) if query.own => Response::Events(vec![self.journal.page(&query)]),
+            Request::Events(query) => self.events(&query).await,
             Request::Command(command) => self.operator.command(command).await,
             Request::ConfirmVoters => self.operator.confirm_voters(),
+            Request::Reload => self.reloads.ask().await,
+            Request::Apply(apply) => self.applies.answer(apply).await,
         }
     }
 
@@ -68,10 +93,72 @@ impl Status {
         Response::Pings(join_all(pings).await)
     }
 
+    /// Looks whether what this node is a candidate for could be started here.
+    async fn drill(&self) -> Vec<DrillReport> {
+        let (config, me, deadline) = (&self.shared.config, self.shared.node.id, tokio::time::Instant::now() + DRILL);
+        let mine = config.groups.iter().filter(|group| group.candidates.contains(&me)).flat_map(|group| &group.assignments);
+        let turns = Semaphore::new(DRILL_AT_ONCE);
+        let looks =
+            mine.filter_map(|assignment| Some((assignment, config.resource(&assignment.resource)?))).map(|(assignment, resource)| {
+                let turns = &turns;
+                async move {
+                    let runs = self.shared.board.note(assignment).activity == Activity::Running;
+                    let look = async {
+                        let _turn = turns.acquire().await;
+                        if runs { Ok(()) } else { self.shared.drivers.could_start(resource, assignment).await }
+                    };
+                    let fault = match timeout_at(deadline, look).await {
+                        Ok(looked) => looked.err().map(|fault| fault.to_string()),
+                        Err(_) => Some(format!("it could not be seen within {DRILL:?}; the machine or a server that it asks hangs")),
+                    };
+                    DrillReport { resource: assignment.resource.clone(), home: assignment.home, runs, fault }
+                }
+            });
+        join_all(looks).await
+    }
+
+    async fn drill_all(&self) -> Response {
+        let nodes = self.shared.config.nodes.iter().map(|node| async move {
+            if node.id == self.shared.node.id {
+                return (node.id, Some(self.drill().await));
+            }
+            match self.ask_within(node, &Request::Drill, DRILL_DEADLINE).await {
+                Some(Response::Drill(reports)) => (node.id, Some(reports)),
+                _ => (node.id, None),
+            }
+        });
+        Response::DrillAll(join_all(nodes).await)
+    }
+
+    /// The events of every node that answers in time.
+    async fn events(&self, query: &EventQuery) -> Response {
+        let own = EventQuery { own: true, ..query.clone() };
+        let request = Request::Events(own.clone());
+        let alive = self.shared.mailbox.look().await.map(|look| look.view.alive).unwrap_or_default();
+        let pages = self.shared.config.nodes.iter().map(|node| {
+            let (own, request, alive) = (&own, &request, &alive);
+            async move {
+                if node.id == self.shared.node.id {
+                    return self.journal.page(own);
+                }
+                let answer = if alive.contains(&node.id) { self.ask(node, request).await } else { None };
+                match answer {
+                    Some(Response::Events(pages)) => events::page_of(node.id, pages),
+                    _ => events::no_page(node.id),
+                }
+            }
+        });
+        Response::Events(events::within(join_all(pages).await, query.newest))
+    }
+
     /// A peer's answer, or nothing within the deadline.
     async fn ask(&self, node: &NodeConfig, request: &Request) -> Option<Response> {
+        self.ask_within(node, request, PEER_DEADLINE).await
+    }
+
+    async fn ask_within(&self, node: &NodeConfig, request: &Request, limit: Duration) -> Option<Response> {
         let address = SocketAddr::new(node.keep_alive_ip, self.shared.config.server.tcpport);
-        client::ask_remote(address, self.authkey.bytes(), request, PEER_DEADLINE).await.ok()
+        client::ask_remote(address, self.authkey.bytes(), request, limit).await.ok()
     }
 
     async fn cluster_report(&self, look: &Look) -> ClusterReport {
@@ -79,10 +166,10 @@ impl Status {
             let own = node.id == self.shared.node.id;
             let up = own || look.view.alive.contains(&node.id);
             let report = if own {
-                Some(self.node_report(look))
+                Some(self.node_report(look, true))
             } else if up {
-                match self.ask(node, &Request::Node).await {
-                    Some(Response::Node(report)) => Some(report),
+                match self.ask(node, &Request::Outline).await {
+                    Some(Response::Node(report)) => Some(*report),
                     _ => None,
                 }
             } else {
@@ -93,14 +180,17 @@ impl Status {
         ClusterReport { at: clock::wall_seconds(), asked: self.shared.node.id, members: join_all(members).await }
     }
 
-    fn node_report(&self, look: &Look) -> NodeReport {
+    fn node_report(&self, look: &Look, outline: bool) -> NodeReport {
         let (config, me) = (&self.shared.config, self.shared.node.id);
-        let groups: Vec<(&Group, &GroupView)> =
-            look.view.groups.iter().filter_map(|view| Some((config.group(view.group)?, view))).collect();
+        // There may be thousands.
+        let by_id: HashMap<GroupId, &Group> = config.groups.iter().map(|group| (group.id, group)).collect();
+        let specs: HashMap<&ResourceId, &Resource> = config.resources.iter().map(|resource| (&resource.id, resource)).collect();
+        let groups: Vec<(&Group, &GroupView)> = look.view.groups.iter().filter_map(|view| Some((*by_id.get(&view.group)?, view))).collect();
         let resources = groups
             .iter()
             .flat_map(|(group, view)| group.assignments.iter().map(move |assignment| (assignment, *view)))
-            .filter_map(|(assignment, view)| Some(self.resource_report(assignment, config.resource(&assignment.resource)?, view)))
+            .filter_map(|(assignment, view)| Some(self.resource_report(assignment, specs.get(&assignment.resource)?, view)))
+            .filter(|report| !(outline && report.is_unremarkable()))
             .collect();
         NodeReport {
             node: me,
@@ -115,6 +205,7 @@ impl Status {
                 silent: look.view.silent,
                 alive: std::iter::once(me).chain(look.view.alive.iter().copied()).collect(),
                 mismatched: look.view.mismatched.clone(),
+                votes: Some(look.view.votes.clone()),
             },
             groups: groups.iter().map(|(group, view)| self.group_report(group, view, look)).collect(),
             resources,
@@ -135,6 +226,7 @@ impl Status {
                 .filter(|(_, dropped)| *dropped > 0)
                 .map(|(reason, dropped)| ((*reason).to_owned(), *dropped))
                 .collect(),
+            announcements: self.shared.drivers.addresses().announcements(),
         }
     }
 
@@ -150,11 +242,13 @@ impl Status {
         };
         GroupReport {
             group: group.id,
-            title: group.title(&self.shared.config),
             rank: view.rank,
             activity,
             lease_ms: view.until.map(|until| u64::try_from(until.since(at).as_millis()).unwrap_or(u64::MAX)),
-            owner: view.owner,
+            owner: match (view.phase, view.wait) {
+                (Phase::Down, Some(Wait::OwnedBy(node))) => Some(node),
+                _ => view.owner,
+            },
             reason: self.reason(view, look),
         }
     }
@@ -165,7 +259,7 @@ impl Status {
         let name = |node: NodeId| self.shared.config.name(node);
         let in_ms = |when: Time| format!("{} ms", when.since(at).as_millis());
         match (view.phase, view.wait) {
-            (Phase::Running, _) => String::new(),
+            (Phase::Running, _) | (Phase::Down, Some(Wait::OwnedBy(_))) => String::new(),
             (Phase::Starting, _) => "being started".to_owned(),
             (Phase::Stopping { why }, _) => format!("being stopped: {why}"),
             (Phase::Asking { .. }, _) => "asking the voters for the lease".to_owned(),
@@ -177,7 +271,6 @@ impl Status {
             (Phase::Down, Some(Wait::Unable)) => "it failed on this node".to_owned(),
             (Phase::Down, Some(Wait::NoQuorum)) => self.no_quorum(look),
             (Phase::Down, Some(Wait::Silent { until })) => format!("this node has just started and waits for another {}", in_ms(until)),
-            (Phase::Down, Some(Wait::OwnedBy(node))) => format!("{} owns it", name(node)),
             (Phase::Down, Some(Wait::LeaseRuns { holder, until })) => {
                 format!("the lease of {} runs for another {}", name(holder), in_ms(until))
             }
@@ -235,7 +328,7 @@ impl Status {
             since: note.since,
             what: what(&resource.spec),
             driver: match self.shared.drivers.script_for(resource) {
-                None => "native".to_owned(),
+                None => NATIVE.to_owned(),
                 Some(path) => format!("script {}", path.display()),
             },
             problem: note.problem,

@@ -14,7 +14,10 @@ use std::{
     future::pending,
     net::IpAddr,
     panic::resume_unwind,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -90,6 +93,8 @@ impl Drop for Tasks {
 struct Shared {
     requests: Requests,
     announcer: Announcer,
+    /// Announcements sent so far.
+    announced: AtomicU64,
     /// Started and not stopped. Decides what is announced and watched, never what a probe says.
     wanted: Mutex<BTreeMap<Key, Wanted>>,
     /// Devices whose `promote_secondaries` could not be set, so that it is said once.
@@ -140,6 +145,7 @@ impl Addresses {
         let shared = Arc::new(Shared {
             requests: Requests::open().map_err(unable)?,
             announcer: Announcer::open().map_err(unable)?,
+            announced: AtomicU64::new(0),
             wanted: Mutex::default(),
             unpromoted: Mutex::default(),
             replan: Notify::new(),
@@ -212,6 +218,12 @@ impl Addresses {
         let look = self.shared.look().await;
         let (links, held) = look.map_err(|source| DriverError::System { what: "cannot list addresses".to_owned(), source })?;
         Ok(addresses.iter().map(|address| condition(address, &links, &held)).collect())
+    }
+
+    /// How many announcements were sent so far.
+    #[must_use]
+    pub fn announcements(&self) -> u64 {
+        self.shared.announced.load(Ordering::Relaxed)
     }
 
     /// Announces addresses again, with a new burst. Those that were not started here are left alone.

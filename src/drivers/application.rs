@@ -115,6 +115,25 @@ impl Applications {
         }
     }
 
+    /// Whether user, group and shell are there, and the program where it is named by its path.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub async fn could_start(&self, application: &Application, assignment: &Assignment) -> Result<(), DriverError> {
+        let title = title(assignment, "start");
+        self.program(application, assignment, &application.start, &title).await?;
+        // Anything but a plain path is for the shell of the user to understand.
+        let word = application.start.split_whitespace().next().unwrap_or_default();
+        let is_plain = word.starts_with('/') && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-+".contains(&byte));
+        let program = PathBuf::from(word);
+        let there = spawn_blocking(move || !is_plain || crate::sys::child::is_executable(&program));
+        match timeout(LOOK_UP, there).await {
+            Ok(Ok(true)) => Ok(()),
+            Ok(_) => Err(DriverError::NoScript { title, path: PathBuf::from(word) }),
+            Err(_) => Err(hangs("looking for the program")),
+        }
+    }
+
     /// Starts a program in the scope of its application, where there is systemd. That there is no scope is no reason not to run.
     async fn spawn(&self, program: Program, assignment: &Assignment, title: &str) -> Result<Running, SysError> {
         if !self.services.has_systemd() {

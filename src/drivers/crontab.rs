@@ -6,7 +6,7 @@ use std::{
     collections::BTreeMap,
     fs::{self, File, FileTimes, OpenOptions},
     io::{self, Read, Write},
-    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::SystemTime,
@@ -131,12 +131,27 @@ fn installed(crontab: &Crontab) -> Result<PathBuf, DriverError> {
     Ok(crontab.install_dir.join(name))
 }
 
+/// Whether there is something to install, and where to.
+///
+/// # Errors
+/// The template is missing or no crontab; the directory is missing.
+pub async fn could_start(crontab: &Crontab) -> Result<(), DriverError> {
+    let crontab = crontab.clone();
+    let look = move || {
+        installed(&crontab)?;
+        read(&crontab.template)?.ok_or_else(|| at("read", &crontab.template)(io::Error::from_raw_os_error(libc::ENOENT)))?;
+        let directory = fs::metadata(&crontab.install_dir).map_err(at("look at", &crontab.install_dir))?;
+        if directory.is_dir() { Ok(()) } else { Err(at("look at", &crontab.install_dir)(io::Error::from_raw_os_error(libc::ENOTDIR))) }
+    };
+    tokio::task::spawn_blocking(look).await.expect("the work neither panics nor is it aborted")
+}
+
 fn install(crontab: &Crontab) -> Result<(), DriverError> {
     let target = installed(crontab)?;
     if compare(crontab)? == Condition::Up {
         return Ok(());
     }
-    let content = read(&crontab.template)?.ok_or_else(|| at("read", &crontab.template)(io::ErrorKind::NotFound.into()))?;
+    let content = read(&crontab.template)?.ok_or_else(|| at("read", &crontab.template)(io::Error::from_raw_os_error(libc::ENOENT)))?;
     // Begins with a dot, so that no cron takes the half-written file for a crontab.
     let name = target.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let temporary = target.with_file_name(format!(".{name}.drcm"));
@@ -196,6 +211,10 @@ fn write(path: &Path, content: &[u8]) -> io::Result<()> {
     file.write_all(content)?;
     // The umask may have taken something away, and cron refuses what others may write.
     file.set_permissions(fs::Permissions::from_mode(0o644))?;
+    if !unistd::geteuid().is_root() {
+        // Nor is it one if it is not root's.
+        fchown(&file, Some(0), Some(0))?;
+    }
     file.sync_all()
 }
 

@@ -183,6 +183,51 @@ impl DriverError {
         }
     }
 
+    /// Whether it will fail the same way until an administrator does something on this node: to try again at once only keeps
+    /// the next node waiting.
+    #[must_use]
+    pub const fn is_lasting(&self) -> bool {
+        match self {
+            Self::NoUser { .. } | Self::NoGroup { .. } | Self::NoLogin { .. } | Self::NoScript { .. } => true,
+            Self::Service(error) => error.is_lasting(),
+            Self::NoDevice { .. }
+            | Self::DeviceDown { .. }
+            | Self::NoCarrier { .. }
+            | Self::LeaseOver { .. }
+            | Self::Address { .. }
+            | Self::Unasked { .. }
+            | Self::System { .. }
+            | Self::File { .. }
+            | Self::NotACrontab { .. }
+            | Self::Failed { .. }
+            | Self::TimedOut { .. }
+            | Self::Survived { .. }
+            | Self::Mount(_)
+            | Self::Several(_) => false,
+        }
+    }
+
+    /// Whether something that a start needs was not there, and its coming can be seen without a start.
+    #[must_use]
+    pub fn is_lack(&self) -> bool {
+        match self {
+            Self::NoUser { .. } | Self::NoGroup { .. } | Self::NoLogin { .. } | Self::NoScript { .. } => true,
+            Self::NoDevice { .. } | Self::DeviceDown { .. } | Self::NoCarrier { .. } => true,
+            Self::Service(error) => error.is_lasting(),
+            Self::Mount(error) => error.is_lack(),
+            Self::LeaseOver { .. }
+            | Self::Address { .. }
+            | Self::Unasked { .. }
+            | Self::System { .. }
+            | Self::File { .. }
+            | Self::NotACrontab { .. }
+            | Self::Failed { .. }
+            | Self::TimedOut { .. }
+            | Self::Survived { .. }
+            | Self::Several(_) => false,
+        }
+    }
+
     /// What a finished program means: exit status 0 is success.
     pub(super) fn judge(title: &str, finished: Finished, log: PathBuf) -> Result<(), Self> {
         let (title, Finished { end, last_line }) = (title.to_owned(), finished);

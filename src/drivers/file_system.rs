@@ -211,6 +211,17 @@ impl FileSystems {
         Ok(())
     }
 
+    /// Whether source, options and credentials are there, and a server answers at the port of its service.
+    ///
+    /// # Errors
+    /// What is in the way, or no answer within `limit`.
+    pub async fn could_start(&self, resource: &Resource, file_system: &FileSystem, limit: Duration) -> Result<(), DriverError> {
+        let deadline = Instant::now() + limit;
+        let wanted = self.wanted(resource, file_system).await?;
+        self.could_mount(&wanted, deadline).await?;
+        Ok(())
+    }
+
     async fn wanted(&self, resource: &Resource, file_system: &FileSystem) -> Result<Wanted, DriverError> {
         let mount_options = resource.options.mount_options.as_deref();
         let text = plain(Path::new(&file_system.source)).to_string_lossy().into_owned();

@@ -6,6 +6,7 @@
 pub mod address;
 pub mod application;
 pub mod crontab;
+mod drill;
 mod error;
 pub mod file_system;
 pub mod script;

@@ -7,11 +7,13 @@
 
 mod demo;
 mod directory;
+mod http;
 mod namespace;
 mod node;
 mod plan;
 mod probe;
 mod sampler;
+mod shell;
 mod switch;
 
 use std::{
@@ -24,11 +26,13 @@ use std::{
 };
 
 pub use demo::demo;
+pub use http::Http;
 pub use namespace::Namespace;
 pub use node::{LabNode, Said};
 pub use plan::{NodePlan, Plan};
 pub use probe::{Mark, Probe};
 pub use sampler::{Change, Sampler};
+pub use shell::{Shell, Spoken};
 pub use switch::{Port, Protocol, Switch};
 
 use directory::Directory;

@@ -73,6 +73,14 @@ impl Probe {
     /// # Errors
     /// [`LabError`], when sockets are refused.
     pub fn start(namespace: &Namespace, address: Ipv4Addr) -> Result<Self, LabError> {
+        Self::start_every(namespace, address, INTERVAL)
+    }
+
+    /// The same at a slower pace, for nodes that each question costs dear (emulated ones).
+    ///
+    /// # Errors
+    /// As [`Probe::start`].
+    pub fn start_every(namespace: &Namespace, address: Ipv4Addr, interval: Duration) -> Result<Self, LabError> {
         let (asking, hearing) = namespace.run(sockets)?.map_err(|errno| match errno {
             Errno::EPERM => LabError::NotPermitted { detail: "raw socket: not permitted".to_owned() },
             other => LabError::system("opening raw sockets", other),
@@ -84,7 +92,7 @@ impl Probe {
             .name("probe".to_owned())
             .spawn(move || {
                 while !stopped.load(Ordering::Relaxed) && lock(&shared).asked.len() < LIMIT {
-                    let next = Instant::now() + INTERVAL;
+                    let next = Instant::now() + interval;
                     ask(&asking, address, &shared);
                     hear(&hearing, address, &shared, next);
                 }

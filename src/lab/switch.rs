@@ -85,6 +85,31 @@ impl Switch {
         ))
     }
 
+    /// Puts a socket for a virtual machine into a port: a tap device that is called as the port is. The machine is to be started in
+    /// [`Switch::namespace`] and to have the hardware address that [`Switch::hardware_address`] gives.
+    ///
+    /// # Errors
+    /// [`LabError::Command`], also where the kernel has no tap devices.
+    pub fn socket(&self, port: Port) -> Result<(), LabError> {
+        self.namespace.ip(&format!(
+            "tuntap add dev {port} mode tap\n\
+             link set {port} master bridge\n\
+             link set {port} up\n"
+        ))
+    }
+
+    /// Where the bridge and its ports are.
+    #[must_use]
+    pub fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    /// The hardware address that whatever is behind a port must have, as text.
+    #[must_use]
+    pub fn hardware_address(port: Port) -> String {
+        hardware_address(port).map(|byte| format!("{byte:02x}")).join(":")
+    }
+
     /// Cuts a port off from all others. The node keeps its carrier.
     ///
     /// # Errors
@@ -221,6 +246,7 @@ mod tests {
             assert_eq!(port_of(hardware_address(port)), Some(port));
         }
         assert_eq!(port_of([0; 6]), None);
+        assert_eq!(Switch::hardware_address(Port::Node(2)), "02:77:00:00:00:02");
     }
 
     #[test]

@@ -2,13 +2,13 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
 
-use super::{Assignment, Fingerprint, GroupId, Kind, NodeId, ResourceId};
+use super::{Assignment, Fingerprint, GroupId, Kind, NodeId, ResourceId, Severity};
 
 /// One cluster, as every node reads it.
 #[derive(Clone, Debug, PartialEq)]
@@ -117,6 +117,8 @@ pub struct Server {
     pub dead_node_count: u32,
     /// Listen on the node's own keep-alive address only.
     pub bind_to_keep_alive_ip: bool,
+    /// `apply`: the node takes another configuration from `drcm apply`.
+    pub apply: bool,
     /// When a candidate may own a lease.
     pub quorum: Quorum,
     /// What an owner does when it sees no majority.
@@ -157,6 +159,10 @@ pub struct Server {
     pub bash_rc_file: Option<PathBuf>,
     /// umask of the daemon and its children.
     pub umask: u32,
+    /// Who is told of what happens.
+    pub alerts: Alerts,
+    /// Where the cluster can be looked at.
+    pub status_page: Option<StatusPage>,
 }
 
 impl Server {
@@ -165,6 +171,70 @@ impl Server {
     pub fn pace(&self) -> Pace {
         Pace { interval: self.keep_alive_interval, count: self.dead_node_count }
     }
+}
+
+/// The `[CM_SERVER]` keys about telling people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Alerts {
+    /// Told of events that are grave enough, on the node that is to tell.
+    pub command: Option<PathBuf>,
+    /// Every program in it is told of every event on its node.
+    pub hooks_dir: PathBuf,
+    /// Longest that a program may take.
+    pub timeout: Duration,
+    /// How grave an event must be for mails, `alert_command` and the webhook.
+    pub severity: Severity,
+    /// Receivers of mails: addresses, or names of accounts where the mail server is.
+    pub email: Vec<String>,
+    /// Receivers of text messages.
+    pub text: Vec<String>,
+    /// A `cm_alert_list.sh` with more of both.
+    pub lists: Option<PathBuf>,
+    /// Sender; `drcm@HOSTNAME` when left out.
+    pub from: Option<String>,
+    /// After a mail there is none for so many hours.
+    pub hours: u32,
+    /// Who takes mails.
+    pub smtp: Relay,
+    /// Where events are posted.
+    pub webhook: Option<Webhook>,
+}
+
+impl Alerts {
+    /// Somebody may get mails.
+    #[must_use]
+    pub fn mails(&self) -> bool {
+        !self.email.is_empty() || !self.text.is_empty() || self.lists.is_some()
+    }
+}
+
+/// The status page and the metrics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatusPage {
+    /// Where they are served.
+    pub listen: std::net::SocketAddr,
+    /// File in `auth_dir` with what a visitor must know.
+    pub token: Option<String>,
+}
+
+/// A server of mail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Relay {
+    /// Name or address.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+}
+
+/// Where events are posted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Webhook {
+    /// `http` or `https`.
+    pub url: String,
+    /// File in `auth_dir` with a bearer token.
+    pub token: Option<String>,
+    /// Certificates of those who may vouch for the server, instead of those that this machine knows.
+    pub authorities: Option<PathBuf>,
 }
 
 /// The `[CM_SERVER]` keys about the log.
@@ -325,6 +395,26 @@ pub struct Resource {
     pub options: Options,
 }
 
+impl Resource {
+    /// What it mounts, if that is what it does.
+    #[must_use]
+    pub const fn file_system(&self) -> Option<&FileSystem> {
+        match &self.spec {
+            Spec::FileSystem(file_system) => Some(file_system),
+            Spec::Address(_) | Spec::Service(_) | Spec::Application(_) | Spec::Crontab(_) => None,
+        }
+    }
+}
+
+/// How a configuration is written; findings speak the language of the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Format {
+    /// cm.cfg
+    Cfg,
+    /// cm.toml
+    Toml,
+}
+
 /// Who starts and stops a resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Driver {
@@ -428,6 +518,14 @@ pub struct FileSystem {
     pub source: String,
     /// Mount point.
     pub target: PathBuf,
+}
+
+impl FileSystem {
+    /// Whether its mount point, or the directory that it shows, is within the other: it is mounted after that one.
+    #[must_use]
+    pub fn lies_on(&self, base: &Self) -> bool {
+        self.target.starts_with(&base.target) || Path::new(&self.source).starts_with(&base.target)
+    }
 }
 
 /// Assignments with the same home and the same candidates: they move together under one lease.

@@ -7,16 +7,21 @@ mod output;
 
 use std::{
     ffi::OsString,
-    io,
+    fs::File,
+    io::{self, Write as _},
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
     time::Duration,
 };
 
 use nix::{
+    fcntl::{FcntlArg, OFlag, fcntl},
     libc,
-    sys::signal::{Signal, killpg},
-    unistd::Pid,
+    sys::{
+        resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit},
+        signal::{Signal, killpg},
+    },
+    unistd::{Pid, pipe2},
 };
 use tokio::{
     process::{Child, Command},
@@ -135,7 +140,7 @@ impl Program {
     /// # Errors
     /// When there is no such file, it may not be executed, the identity may not be taken, or executing it hangs.
     pub async fn spawn(self) -> Result<Running, SysError> {
-        self.spawn_through(None).await
+        self.spawn_through(None, Stdio::null()).await
     }
 
     /// Starts it, but lets it execute its program only when `admit`, which is given its process id, is done.
@@ -153,17 +158,17 @@ impl Program {
                 opener.open();
             }
         };
-        let (running, ()) = tokio::join!(self.spawn_through(Some(door)), admission);
+        let (running, ()) = tokio::join!(self.spawn_through(Some(door), Stdio::null()), admission);
         running
     }
 
-    async fn spawn_through(self, door: Option<Door>) -> Result<Running, SysError> {
+    async fn spawn_through(self, door: Option<Door>, input: Stdio) -> Result<Running, SysError> {
         let program = self.program.clone();
         let (sender, receiver) = oneshot::channel();
         // Forking waits until the child has executed its program. A disk that hangs must hold up a spare thread, not us.
         tokio::task::spawn_blocking(move || {
             // When whoever asked has given up, the child comes back in an error and is dropped here, which kills it.
-            drop(sender.send(self.spawn_here(door)));
+            drop(sender.send(self.spawn_here(door, input)));
         });
         match time::timeout(SPAWN_LIMIT, receiver).await {
             Ok(Ok(result)) => result,
@@ -172,11 +177,11 @@ impl Program {
         }
     }
 
-    fn spawn_here(self, door: Option<Door>) -> Result<Running, SysError> {
+    fn spawn_here(self, door: Option<Door>, input: Stdio) -> Result<Running, SysError> {
         let (output, out, error) = self.output.begin(&self.title)?;
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).env_clear().envs(self.environment.iter().map(|(name, value)| (name, value)));
-        command.current_dir("/").stdin(Stdio::null()).stdout(out).stderr(error).kill_on_drop(false);
+        command.current_dir("/").stdin(input).stdout(out).stderr(error).kill_on_drop(false);
         let (umask, identity) = (self.umask, self.identity);
         // SAFETY: between fork and exec the closure makes system calls only: it allocates nothing, takes no lock, and what it
         // captured was allocated before the fork.
@@ -200,6 +205,15 @@ impl Program {
     /// As [`Program::spawn`].
     pub async fn run(self, limit: Duration) -> Result<Finished, SysError> {
         self.spawn().await?.finish(limit).await
+    }
+
+    /// [`Program::run`] with something to read on its standard input: what a pipe holds at most, 64 KiB.
+    ///
+    /// # Errors
+    /// As there, and when it is more.
+    pub async fn run_with_input(self, input: &[u8], limit: Duration) -> Result<Finished, SysError> {
+        let filled = filled_pipe(input).map_err(|source| SysError::Run { program: self.program.clone(), source })?;
+        self.spawn_through(None, filled).await?.finish(limit).await
     }
 }
 
@@ -260,6 +274,14 @@ impl Running {
     }
 }
 
+/// A pipe that holds this and then ends: nobody has to stay and write it.
+fn filled_pipe(content: &[u8]) -> io::Result<Stdio> {
+    let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
+    fcntl(&write, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    File::from(write).write_all(content)?;
+    Ok(Stdio::from(read))
+}
+
 fn end_of(status: ExitStatus) -> End {
     match (status.code(), status.signal()) {
         (Some(code), _) => End::Exited(code),
@@ -285,10 +307,10 @@ fn shed_inheritance(umask: u32, identity: Option<&Identity>) -> io::Result<()> {
         libc::umask(umask);
         libc::setpriority(libc::PRIO_PROCESS, 0, 0);
         // What a service manager raised for us is not for others: the limits of a fresh login.
-        soften(libc::RLIMIT_NOFILE, 1024, 524_288);
-        soften(libc::RLIMIT_MEMLOCK, 8 << 20, 8 << 20);
-        soften(libc::RLIMIT_RTPRIO, 0, 0);
-        soften(libc::RLIMIT_CORE, 0, libc::RLIM_INFINITY);
+        soften(Resource::RLIMIT_NOFILE, 1024, 524_288);
+        soften(Resource::RLIMIT_MEMLOCK, 8 << 20, 8 << 20);
+        soften(Resource::RLIMIT_RTPRIO, 0, 0);
+        soften(Resource::RLIMIT_CORE, 0, RLIM_INFINITY);
         let score = libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
         if score >= 0 {
             libc::write(score, c"0".as_ptr().cast(), 1);
@@ -300,27 +322,36 @@ fn shed_inheritance(umask: u32, identity: Option<&Identity>) -> io::Result<()> {
             check(libc::setgroups(identity.groups.len(), identity.groups.as_ptr()))?;
             check(libc::setgid(identity.gid))?;
             check(libc::setuid(identity.uid))?;
+            shed_capabilities()?;
             if identity.uid != 0 && libc::setuid(0) == 0 {
                 return Err(io::Error::from_raw_os_error(libc::EPERM));
             }
+        } else {
+            shed_capabilities()?;
         }
     }
     Ok(())
 }
 
-/// Lowers a limit; never raises one above what we have.
+/// Whoever is not root has none: changing from one such user to another keeps them.
 ///
 /// # Safety
-/// Only between fork and exec, or where the limits of the whole process may change.
-unsafe fn soften(resource: libc::__rlimit_resource_t, soft: libc::rlim_t, hard: libc::rlim_t) {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the structure is whole and outlives both calls.
-    unsafe {
-        if libc::getrlimit(resource, &raw mut limit) == 0 {
-            limit.rlim_max = limit.rlim_max.min(hard);
-            limit.rlim_cur = soft.min(limit.rlim_max);
-            libc::setrlimit(resource, &raw const limit);
-        }
+/// Only between fork and exec.
+unsafe fn shed_capabilities() -> io::Result<()> {
+    /// Version 3 of capset(2): the header, and two words for each of the three sets.
+    const VERSION: u32 = 0x2008_0522;
+    let (header, none) = ([VERSION, 0], [0_u32; 6]);
+    // SAFETY: both arrays have the form that this version wants, and outlive the call.
+    let done = unsafe { libc::geteuid() == 0 || libc::syscall(libc::SYS_capset, header.as_ptr(), none.as_ptr()) == 0 };
+    if done { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Lowers a limit; never raises one above what we have.
+fn soften(resource: Resource, soft: u64, hard: u64) {
+    if let Ok((_, had)) = getrlimit(resource) {
+        let hard = had.min(hard);
+        // Where it cannot be lowered it stays: nothing that the child may do depends on it.
+        let _ = setrlimit(resource, soft.min(hard), hard);
     }
 }
 
@@ -368,11 +399,8 @@ mod tests {
     use std::{fs, os::fd::AsRawFd};
 
     use nix::{
-        fcntl::{FcntlArg, FdFlag, fcntl},
-        sys::{
-            resource::{Resource, getrlimit, setrlimit},
-            signal::{SigHandler, SigSet, signal},
-        },
+        fcntl::FdFlag,
+        sys::signal::{SigHandler, SigSet, signal},
     };
 
     fn program(file: &str, arguments: &[&str], output: &OutputLog) -> Program {

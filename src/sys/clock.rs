@@ -21,6 +21,12 @@ pub fn now() -> Time {
     })
 }
 
+/// What systemd times a reload by.
+#[must_use]
+pub fn monotonic() -> std::time::Duration {
+    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(std::time::Duration::ZERO, Into::into)
+}
+
 /// Names this run of the machine: CLOCK_BOOTTIME of another run means nothing in it.
 ///
 /// # Errors
@@ -33,6 +39,12 @@ pub fn boot_of_the_machine() -> io::Result<String> {
 #[must_use]
 pub fn wall_seconds() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+}
+
+/// Milliseconds since 1970, for events and reports only.
+#[must_use]
+pub fn wall_millis() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]

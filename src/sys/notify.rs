@@ -19,8 +19,10 @@ pub struct Notify {
 /// What to tell it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Message<'a> {
-    /// Start-up is done.
+    /// Start-up, or reading the configuration again, is done.
     Ready,
+    /// The configuration is being read again, since this time of the monotonic clock.
+    Reloading(Duration),
     /// Still alive.
     Watchdog,
     /// Shutting down.
@@ -61,6 +63,7 @@ impl Notify {
         let Some((socket, address)) = &self.socket else { return Ok(()) };
         let text = match message {
             Message::Ready => "READY=1".to_owned(),
+            Message::Reloading(since) => format!("RELOADING=1\nMONOTONIC_USEC={}", since.as_micros()),
             Message::Watchdog => "WATCHDOG=1".to_owned(),
             Message::Stopping => "STOPPING=1".to_owned(),
             // One line: what follows a line feed would be read as another key.
@@ -82,6 +85,7 @@ mod tests {
         let mut buffer = [0; 64];
         for (message, text) in [
             (Message::Ready, "READY=1"),
+            (Message::Reloading(Duration::from_millis(7)), "RELOADING=1\nMONOTONIC_USEC=7000"),
             (Message::Watchdog, "WATCHDOG=1"),
             (Message::Stopping, "STOPPING=1"),
             (Message::Status("two\nlines"), "STATUS=two lines"),

@@ -8,7 +8,11 @@ use std::{
     path::Path,
 };
 
-use nix::{errno::Errno, libc};
+use nix::{
+    errno::Errno,
+    libc,
+    sys::wait::{WaitPidFlag, WaitStatus, waitpid},
+};
 
 /// An environment may have two megabytes; what is longer is not ours.
 const ENVIRONMENT_LIMIT: u64 = 4 << 20;
@@ -43,6 +47,12 @@ impl Found {
             Err(errno) => Err(errno),
         }
     }
+}
+
+/// Takes note of the end of every child that has ended by now. Only where nobody waits for one: at the start of a program.
+pub fn reap() {
+    // Fails when there is no child at all.
+    while waitpid(None, Some(WaitPidFlag::WNOHANG)).is_ok_and(|status| status != WaitStatus::StillAlive) {}
 }
 
 /// The processes with `mark` (`NAME=value`) in their environment as it was when they were started, those in the control group

@@ -33,9 +33,11 @@ pub fn make_urgent() -> Vec<Refused> {
 
 fn round_robin() -> Result<(), Errno> {
     // Low among the real-time priorities: above every ordinary process, below the kernel's own threads.
-    let parameter = libc::sched_param { sched_priority: 10 };
-    // SAFETY: the parameter is whole and outlives the call; 0 means the calling thread.
-    let result = unsafe { libc::sched_setscheduler(0, libc::SCHED_RR | libc::SCHED_RESET_ON_FORK, &raw const parameter) };
+    let priority: libc::c_int = 10;
+    let policy = libc::SCHED_RR | libc::SCHED_RESET_ON_FORK;
+    // Not by libc's function: that of musl always refuses.
+    // SAFETY: the kernel's sched_param is this one number, which outlives the call; 0 means the calling thread.
+    let result = unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, policy, &raw const priority) };
     Errno::result(result).map(drop)
 }
 

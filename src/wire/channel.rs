@@ -16,7 +16,7 @@ use super::{
 /// Bytes of a hello.
 pub const HELLO_LENGTH: usize = 4 + 2 + 32 + TAG;
 /// Longest question, in bytes.
-pub const MAX_QUESTION: usize = 64 << 10;
+pub const MAX_QUESTION: usize = 512 << 10;
 /// Longest answer, in bytes.
 pub const MAX_ANSWER: usize = 4 << 20;
 

@@ -8,7 +8,7 @@ use std::{
 use drcm::lab::{Mark, Plan};
 use nix::sys::signal::Signal;
 
-use super::lab::{Blueprint, LONG, Site};
+use super::lab::{Blueprint, LONG, Shell as _, Site};
 
 #[test]
 fn a_killed_daemon_is_started_again_and_nobody_notices() {
@@ -24,7 +24,7 @@ fn a_killed_daemon_is_started_again_and_nobody_notices() {
     }
     assert_eq!(site.node(0).main_process("nginx"), nginx, "nginx was started again");
     assert_eq!(http.lost_since(began), []);
-    println!("three kills: {} pages asked for, none lost", http.asked_since(began));
+    println!("three kills: {} pages asked for, none lost", http.counts(began).0);
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn an_upgrade_in_place_loses_nothing() {
     site.holds_still(&http, &ping, Duration::from_secs(3));
     assert_eq!((site.node(0).main_process("drcm_server"), site.node(0).main_process("nginx")), (daemon, nginx));
     assert_eq!(http.lost_since(began), []);
-    println!("upgrade in place: {} pages asked for, none lost", http.asked_since(began));
+    println!("upgrade in place: {} pages asked for, none lost", http.counts(began).0);
     // The service manager and the watchdog are still served.
     sleep(Duration::from_secs(12));
     assert_eq!(site.node(0).main_process("drcm_server"), daemon);

@@ -7,7 +7,7 @@ use std::{
 
 use nix::sys::signal::Signal;
 
-use super::lab::{Blueprint, Disk, LONG, Site};
+use super::lab::{Blueprint, Disk, LONG, Shell as _, Site};
 
 /// Cron looks at its tables once a minute.
 const CRON: Duration = Duration::from_secs(75);
@@ -72,6 +72,7 @@ node_applications = ldm
             // It stops nothing: what is left is the daemon's business.
             ("/usr/local/bin/ldmadmin".to_owned(), "#!/bin/sh\nexit 0\n".to_owned()),
         ],
+        packages: Vec::new(),
     }
 }
 

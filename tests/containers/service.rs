@@ -7,7 +7,7 @@ use std::{
 
 use nix::sys::signal::Signal;
 
-use super::lab::{Blueprint, Container, LONG, Site};
+use super::lab::{Blueprint, Container, LONG, Shell as _, Site};
 
 /// Kills nginx and gives how long after systemd it took until the daemon knew, both by the clock of the journal.
 fn seen_after_a_kill(node: &Container) -> Duration {

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::lab::{Blueprint, LONG, Site};
+use super::lab::{Blueprint, LONG, Shell as _, Site};
 
 #[test]
 fn a_web_server_moves_with_its_address_and_comes_home() {

@@ -139,3 +139,32 @@ fn the_log_is_written_where_the_configuration_says() {
     let log = fs::read(&log).unwrap();
     assert!(!log.windows(16).any(|window| window == &key[..16]), "the key is in the log");
 }
+
+#[test]
+fn programs_and_monitors_are_answered() {
+    let mut cluster = healthy(Plan::of(3));
+    let people = |cluster: &Cluster, words: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_drcm"));
+        command.arg(format!("--config-file={}", cluster.lab.node(1).config().display())).args(words);
+        cluster.lab.node(1).command(command).unwrap()
+    };
+    let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+    let status = json(&people(&cluster, &["status", "--json"]).stdout);
+    assert_eq!((&status["schema"], &status["health"], &status["seen_from"]), (&"drcm.status/1".into(), &"healthy".into(), &"node2".into()));
+    assert_eq!(status["resources"][0]["owner"], "node1");
+    assert_eq!(status["nodes"][2]["votes"], serde_json::json!(["node3"]), "{status}");
+    assert_eq!(json(&ask(&cluster, 0, &["--command=rstats", "--json"]).stdout)["nodes"][0]["resources"][0]["nickname"], "service");
+    assert_eq!(json(&ask(&cluster, 0, &["--command=ping", "-c2", "--json"]).stdout)["answered"], 6);
+    assert_eq!(json(&people(&cluster, &["printcfg", "--json"]).stdout)["groups"][0]["leased"], true);
+    let check = people(&cluster, &["status", "--check"]);
+    assert_eq!(check.code, Some(0), "{}", check.stdout);
+    assert!(check.stdout.starts_with("DRCM OK - ") && check.stdout.contains("nodes_up=3;;;0;3"), "{}", check.stdout);
+    // A vote that was lent by a node that left is where cm_stat says.
+    cluster.lab.node_mut(2).stop(END).unwrap();
+    cluster.wait_status(1, "the end of node3", |text| text.lines().any(|line| line.starts_with("node3") && line.contains("Down")));
+    let check = people(&cluster, &["status", "--check"]);
+    assert_eq!(check.code, Some(1), "{}", check.stdout);
+    assert!(check.stdout.starts_with("DRCM WARNING - node3 is down"), "{}", check.stdout);
+    let lent = json(&people(&cluster, &["status", "--json"]).stdout)["lent_votes"].clone();
+    assert_eq!(lent[0]["vote"], "node3", "{lent}");
+}

@@ -1,16 +1,22 @@
 //! Real daemons in a laboratory: what a client and an operator see when things go wrong.
 
+mod apply;
 mod commands;
 mod demo;
+mod drill;
 mod failover;
 mod hostile;
 mod large;
+mod operating;
 mod operator;
+mod page;
 mod partition;
+mod reload;
 mod resources;
 #[path = "../frozen/seal.rs"]
 mod seal;
 mod start;
+mod told;
 mod votes;
 mod wan;
 
@@ -46,6 +52,21 @@ impl Cluster {
     /// Started, and served by the first node.
     fn running(plan: Plan) -> Self {
         let mut cluster = Self::idle(plan);
+        cluster.lab.start_all().unwrap();
+        cluster.wait_owner(0);
+        cluster
+    }
+
+    /// The same, each node with a configuration file of its own.
+    fn running_on_files(plan: Plan) -> Self {
+        let mut cluster = Self::idle(plan);
+        for node in 0..cluster.lab.plan().nodes.len() {
+            let directory = cluster.lab.node(node).home().join("etc");
+            std::fs::create_dir_all(&directory).unwrap();
+            let file = directory.join("cm.cfg");
+            std::fs::copy(cluster.lab.node(node).config(), &file).unwrap();
+            cluster.lab.node_mut(node).set_config(&file);
+        }
         cluster.lab.start_all().unwrap();
         cluster.wait_owner(0);
         cluster

@@ -146,16 +146,18 @@ fn a_stopped_far_node_holds_up_nobody_else() {
 
 #[test]
 fn two_near_nodes_take_over_from_each_other_at_their_own_pace_whatever_the_far_one_needs() {
-    let mut cluster = Cluster::running(plan(&[2], "keep_alive_interval = 500\ndead_node_count = 12"));
+    let mut cluster = Cluster::running(plan(&[2], "keep_alive_interval = 500\ndead_node_count = 20"));
     cluster.holds_still(seconds(2), ms(300));
     let outage = cluster.outage(1, |lab| lab.node_mut(0).kill());
-    assert!(outage < ms(2200), "with T = 1.5 s between them, and 6 s for the far one, it took {outage:?}");
-    // Now the majority needs the far one: a stall of its link beyond the near nodes' T costs nothing.
+    assert!(outage < ms(2200), "with T = 1.5 s between them, and 10 s for the far one, it took {outage:?}");
+    // Now the majority needs the far one: a stall of its link beyond the near nodes' T costs nothing, nor does one beyond the
+    // lifetime that the kernel was told at the last renewal. What is promised: of a lease that is 9.3 s at least when the stall
+    // begins, the address stays for all but 1.8 s, and the streams are back within T / 6 and a heartbeat after it.
     cluster.lab.pass(seconds(3)).unwrap();
     for other in [0, 1] {
         cluster.lab.switch().filter(Port::Node(2), Port::Node(other), Protocol::Tcp).unwrap();
     }
-    cluster.holds_still(ms(2500), ms(300));
+    cluster.holds_still(ms(4500), ms(300));
     cluster.lab.switch().heal().unwrap();
     cluster.holds_still(seconds(4), ms(300));
     cluster.lab.node_mut(0).start().unwrap();

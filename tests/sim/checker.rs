@@ -8,7 +8,7 @@ use drcm::model::{Ack, BootId, Claims, Entry, Generation, Heartbeat, PassVote, R
 use super::{
     clock::{Clock, Instant, span},
     nodes::Nodes,
-    setup::GroupFacts,
+    setup::{GroupFacts, Setup},
     votes::VoteBook,
 };
 
@@ -70,11 +70,14 @@ pub struct Checker {
     step: Duration,
     /// Owners go on without a lease.
     freeze: bool,
+    /// The voters of each layout.
+    electorates: Vec<Vec<usize>>,
 }
 
 impl Checker {
     /// A record of a cluster in which nothing has happened.
-    pub fn new(nodes: usize, groups: Vec<GroupFacts>, assignments: usize, step: Duration, freeze: bool) -> Self {
+    pub fn new(setup: &Setup) -> Self {
+        let (nodes, groups) = (setup.count(), setup.groups.clone());
         let all = nodes * groups.len();
         Self {
             votes: VoteBook::new(nodes),
@@ -85,10 +88,11 @@ impl Checker {
             own_grants: vec![(BootId(0), 0); nodes * all],
             holds: vec![None; all],
             generations: vec![None; all],
-            active: vec![Nodes::default(); assignments],
+            active: vec![Nodes::default(); setup.assignments],
             nodes,
-            step,
-            freeze,
+            step: setup.longest_lease() / 7,
+            freeze: setup.freeze,
+            electorates: setup.memberships.iter().map(|membership| membership.voters.clone()).collect(),
             groups,
         }
     }
@@ -375,15 +379,29 @@ impl Checker {
         Ok(())
     }
 
-    /// Until when a node surely has an assignment, by whatever group.
+    /// Until when a node surely has an assignment, by whatever group: with a majority of its own voters, and with so many of
+    /// those of every other layout that none of their majorities is without it. That is more than it needs when nobody counts
+    /// those any more.
     pub fn surely_has(&self, node: usize, boot: BootId, assignment: usize, now: Instant) -> Instant {
         let groups = self.groups.iter().enumerate().filter(|(_, group)| group.members >> assignment & 1 == 1);
-        groups.map(|(group, _)| self.promised_until(node, boot, group, now)).max().unwrap_or(0)
+        let surely = |group: usize| {
+            let own = &self.voters[node];
+            let others = self.electorates.iter().filter(|set| *set != own).map(|set| {
+                let common: Vec<usize> = own.iter().filter(|voter| set.contains(voter)).copied().collect();
+                self.promised_by(&common, set.len().div_ceil(2), node, boot, group, now)
+            });
+            others.fold(self.promised_until(node, boot, group, now), Instant::min)
+        };
+        groups.map(|(group, _)| surely(group)).max().unwrap_or(0)
     }
 
     /// Until when a majority of votes has promised a node a group; what it may have granted itself counts.
     fn promised_until(&self, node: usize, boot: BootId, group: usize, now: Instant) -> Instant {
-        let needed = self.voters[node].len() / 2 + 1;
+        let voters = &self.voters[node];
+        self.promised_by(voters, voters.len() / 2 + 1, node, boot, group, now)
+    }
+
+    fn promised_by(&self, voters: &[usize], needed: usize, node: usize, boot: BootId, group: usize, now: Instant) -> Instant {
         let promised = |vote: &usize| {
             let slot = self.grant_slot(*vote, node, group);
             let granted = self.grants[slot].filter(|grant| grant.boot == boot && !grant.released).map_or(0, |grant| grant.until);
@@ -392,7 +410,7 @@ impl Checker {
             }
             granted.max(if self.own_grants[slot].0 == boot { self.own_grants[slot].1 } else { 0 })
         };
-        let mut ends: Vec<Instant> = self.voters[node].iter().map(promised).collect();
+        let mut ends: Vec<Instant> = voters.iter().map(promised).collect();
         ends.sort_unstable_by(|a, b| b.cmp(a));
         ends.get(needed.wrapping_sub(1)).copied().unwrap_or(0)
     }
@@ -511,7 +529,10 @@ impl Checker {
                 }
             }
             if gave_back && self.groups[group].addresses {
-                let members = self.groups[group].members;
+                // What another group of the same list covers is not given back.
+                let covered = |facts: &&GroupFacts| self.lists[node].last().is_some_and(|list| list.claims(facts.id));
+                let kept = self.groups.iter().filter(covered).fold(0, |kept, facts| kept | facts.members);
+                let members = self.groups[group].members & !kept;
                 if let Some(up) = (0..self.active.len()).find(|index| members >> index & 1 == 1 && self.active[*index].contains(node)) {
                     return Err(format!("node {node} gave group {group} back while assignment {up} is active there: list {version}"));
                 }

@@ -34,7 +34,7 @@ impl World {
         if !membership.listed[node] {
             // It is no longer a node: its machine is taken away, or has yet to be set up.
             host.leaving = false;
-            host.votes.notes = None;
+            host.votes.wiped = true;
             self.loses_power(node);
             return;
         }
@@ -55,7 +55,7 @@ impl World {
         host.hands_off = false;
         let kept = if disk_lost { Vec::new() } else { std::mem::take(&mut host.wishes) };
         self.keeps(node, kept);
-        if disk_lost {
+        if disk_lost || std::mem::take(&mut self.hosts[node].votes.wiped) {
             self.loses_notes(node);
         }
         let host = &mut self.hosts[node];
@@ -90,6 +90,7 @@ impl World {
         let secret = self.random.random();
         self.post.starts(node, boot, secret);
         self.stats.resumptions += u64::from(resumes);
+        self.stats.reloads += u64::from(std::mem::take(&mut self.hosts[node].reloads) && resumes);
         self.log(|| format!("n{node} {} as {boot:?}", if resumes { "goes on" } else { "starts" }));
         if self.sabotage == Sabotage::OldLedger {
             self.writes_ledger(node);
@@ -114,7 +115,8 @@ impl World {
         self.end_daemon(node);
     }
 
-    fn writes_ledger(&mut self, node: usize) {
+    /// What a process that takes the place of this one will know.
+    pub fn writes_ledger(&mut self, node: usize) {
         let host = &mut self.hosts[node];
         let memory = host.core.as_ref().map(Node::memory);
         host.ledger = memory.map(|memory| postcard::to_stdvec(&memory).expect("a memory can be written"));

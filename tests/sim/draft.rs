@@ -73,6 +73,7 @@ impl Draft<'_> {
             tcpport: 53897,
             keep_alive_interval: timing.interval,
             dead_node_count: timing.count,
+            apply: true,
             bind_to_keep_alive_ip: true,
             quorum: self.quorum,
             no_quorum: if self.freeze { NoQuorum::Freeze } else { NoQuorum::Stop },
@@ -104,6 +105,8 @@ impl Draft<'_> {
             bash_shell: PathBuf::from("/bin/bash"),
             bash_rc_file: None,
             umask: 0o22,
+            alerts: drcm::config::default_server().alerts,
+            status_page: None,
         }
     }
 }

@@ -305,7 +305,11 @@ impl World {
                 } else {
                     return false;
                 }
-                if runs && self.faults.random.random_bool(0.5) {
+                let leaves = runs && self.faults.random.random_bool(0.5);
+                if self.reloads(node) {
+                    return true;
+                }
+                if leaves {
                     self.leave(node);
                 } else if exists {
                     self.kill_daemon(node);

@@ -222,10 +222,12 @@ impl World {
             if wrong || host.leaving || host.core.is_none() {
                 host.next_layout = self.schedule.layout;
                 host.next_timing = timing.unwrap_or(host.next_timing);
-                if self.hosts[node].core.is_some() {
-                    self.end_daemon(node);
+                if !self.reloads(node) {
+                    if self.hosts[node].core.is_some() {
+                        self.end_daemon(node);
+                    }
+                    self.start_daemon(node);
                 }
-                self.start_daemon(node);
             }
             for group in 0..self.setup.groups.len() {
                 let id = self.setup.groups[group].id;

@@ -65,6 +65,8 @@ pub struct Stats {
     pub faults: [u64; Kind::ALL.len()],
     /// Processes that went on where one before them was killed.
     pub resumptions: u64,
+    /// Daemons that read another configuration without being started again.
+    pub reloads: u64,
     /// Clusters shut down to their last node, which ran everything.
     pub last_of_all: u64,
     /// Runs that ended where a lost disk is not protected.
@@ -100,6 +102,7 @@ impl Stats {
             *sum += more;
         }
         self.resumptions += other.resumptions;
+        self.reloads += other.reloads;
         self.last_of_all += other.last_of_all;
         self.unprotected += other.unprotected;
         self.acquisitions += other.acquisitions;
@@ -128,10 +131,11 @@ impl Stats {
         let faults: Vec<String> = Kind::ALL.iter().map(|kind| format!("{kind:?} {}", self.faults[*kind as usize])).collect();
         text += &format!("faults: {}\n", faults.join(", "));
         text += &format!(
-            "last of all {}, unprotected {}, resumed {}, leases acquired {}, moves {}, failed starts {}, excused overlaps {}, address gaps {}, full sockets {}\n",
+            "last of all {}, unprotected {}, resumed {}, reloaded {}, leases acquired {}, moves {}, failed starts {}, excused overlaps {}, address gaps {}, full sockets {}\n",
             self.last_of_all,
             self.unprotected,
             self.resumptions,
+            self.reloads,
             self.acquisitions,
             self.moves,
             self.failed_starts,
@@ -237,7 +241,9 @@ impl World {
         let planned = self.schedule.is_single() && self.hosts[node].moving >> group & 1 == 1 && !self.network.is_disturbed();
         let settled = self.faults.settled_for(self.now) > 2 * span(self.longest_lease_now());
         let timed = self.stats.watches[assignment].is_none() && self.timings_fit() && self.others_can_take_over(node);
-        if planned && settled && timed && self.has_other_candidate(assignment, node) {
+        // One that waits for a vote on its way waits for two disks as well.
+        let votes = self.setup.memberships[self.schedule.layout()].voters.iter().all(|vote| self.checker.votes.is_somewhere(*vote));
+        if planned && settled && timed && votes && self.has_other_candidate(assignment, node) {
             let number = self.token();
             self.stats.watches[assignment] = Some(Watch { number, cause: Outage::Planned, since: self.now, from: node });
         }

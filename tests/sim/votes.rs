@@ -45,6 +45,11 @@ impl VoteBook {
         self.has[vote].contains(&node)
     }
 
+    /// Somebody says that he has it.
+    pub fn is_somewhere(&self, vote: usize) -> bool {
+        !self.has[vote].is_empty()
+    }
+
     /// The vote is at home and nowhere else.
     pub fn is_home(&self, vote: usize) -> bool {
         self.has[vote].len() == 1 && self.has[vote].contains(&vote)
@@ -99,6 +104,10 @@ pub struct Disk {
     writing: VecDeque<VoteNotes>,
     /// Votes that were given away from here, and of which the disk was lost and nobody heard since.
     forgotten: BTreeSet<NodeId>,
+    /// All that were forgotten when the disk was lost last.
+    lost: BTreeSet<NodeId>,
+    /// The machine is set up anew before it is a node again.
+    pub wiped: bool,
     /// When the process began.
     pub began: Instant,
     /// Some were, and not all were heard of in the silence of the node: so long, nothing is sure.
@@ -146,6 +155,7 @@ impl World {
         let disk = &mut self.hosts[node].votes;
         disk.forgotten.extend(disk.notes.take().iter().flatten().filter(|note| !note.held).map(|note| note.vote));
         if !disk.forgotten.is_empty() {
+            disk.lost = disk.forgotten.clone();
             disk.amnesia = NEVER;
         }
     }
@@ -162,10 +172,23 @@ impl World {
         for held in heartbeat.ballot.iter().flat_map(|ballot| &ballot.votes) {
             host.votes.forgotten.remove(&held.vote);
         }
-        if host.votes.forgotten.is_empty() {
+        // It may have lent it again before it heard of it: then two have it, each by its notes.
+        let lost: Vec<NodeId> = host.votes.lost.iter().copied().collect();
+        if self.hosts[node].votes.forgotten.is_empty() && lost.iter().all(|vote| self.noted_by(*vote) < 2) {
+            let host = &mut self.hosts[node];
             let in_time = now < host.votes.began + span(setup::longest(&host.config));
             host.votes.amnesia = if in_time { 0 } else { now + 3 * lease };
         }
+    }
+
+    /// How many have a vote by their notes.
+    fn noted_by(&self, vote: NodeId) -> usize {
+        let has = |node: &usize| {
+            let host = &self.hosts[*node];
+            let note = host.votes.notes.iter().flatten().find(|note| note.vote == vote);
+            note.map_or(host.id == vote, |note| note.held)
+        };
+        (0..self.setup.count()).filter(has).count()
     }
 
     /// A vote that is in no machine's notes has to be made anew, which takes time.

@@ -99,6 +99,8 @@ pub struct Host {
     pub disk_lost: bool,
     /// What a process that was killed left for the next one, until the machine is restarted.
     pub ledger: Option<Vec<u8>>,
+    /// That was left for a process with another configuration.
+    pub reloads: bool,
     /// What is noted about votes.
     pub votes: Disk,
     /// It was shut down and is to be started with the others.
@@ -167,6 +169,8 @@ pub struct World {
     pub schedule: Schedule,
     /// For delays of machines.
     pub random: ChaCha8Rng,
+    /// For what is asked of daemons besides: it came later than the faults, and leaves their draws as they were.
+    pub reloading: ChaCha8Rng,
     /// What is counted.
     pub stats: Stats,
     /// The first broken rule.
@@ -207,12 +211,13 @@ impl World {
     fn dark(mut setup: Setup, sabotage: Sabotage, trace: Trace) -> Self {
         let stream = |number| stream(setup.seed, number);
         let (links, faults, machines, stalls) = (stream(2), stream(3), stream(4), stream(6));
+        let reloading = stream(8);
         if sabotage == Sabotage::SlowClock {
             setup.clocks[0] = Clock::new(0, 1_000_000_000, -200_000);
         }
         let count = setup.count();
         let network = Network::new(count, setup.latency, setup.always, &setup.far, links, stalls);
-        let checker = Checker::new(count, setup.groups.clone(), setup.assignments, setup.longest_lease() / 7, setup.freeze);
+        let checker = Checker::new(&setup);
         let hosts = (0..count)
             .map(|node| Host {
                 id: setup.nodes[node],
@@ -233,6 +238,7 @@ impl World {
                 voters: None,
                 disk_lost: false,
                 ledger: None,
+                reloads: false,
                 votes: Disk::default(),
                 stays_away: false,
                 granted: Duration::ZERO,
@@ -267,6 +273,7 @@ impl World {
             faults: Faults::new(faults),
             schedule: Schedule::new(setup.layouts),
             random: machines,
+            reloading,
             stats: Stats { last_owner: vec![None; setup.assignments], watches: vec![None; setup.assignments], ..Stats::default() },
             failure: None,
             sabotage,

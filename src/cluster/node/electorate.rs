@@ -136,7 +136,9 @@ impl Node {
             return;
         }
         let own = &self.electorate.record;
-        let counts_the_same = |member: &Member| member.electorate.is_some() && self.counts_no_other(member);
+        // What a process before this one heard says whom it counts, not where its vote is now.
+        let heard = |member: &Member| member.boot().is_some() && member.electorate.is_some();
+        let counts_the_same = |member: &Member| heard(member) && self.counts_no_other(member);
         let mut record = Electorate::clone(own);
         if record.new {
             let mut voters = self.members.iter().filter(|member| self.voters.contains(&member.node));

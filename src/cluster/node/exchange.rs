@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    super::{ASSIGNMENTS_PER_DEFINITION, ENTRIES_PER_MESSAGE, member::Hearing, member::Member, tenure::Phase, voter},
+    super::{ASSIGNMENTS_PER_DEFINITION, ENTRIES_PER_MESSAGE, member::Hearing, member::Member, tenure::Phase, tenure::Tenure, voter},
     Node,
 };
 use crate::model::{
@@ -134,6 +134,7 @@ impl Node {
         if let Some(boot) = member.boot() {
             self.votes.release_unclaimed(member.node, boot, member.version(), member.list());
         }
+        self.votes.may_have_granted(member.list());
         let shown = member.between.silence;
         for tenure in &mut self.tenures {
             if let Some(Stance::HandsOver { next }) = member.stance(tenure.group)
@@ -301,6 +302,11 @@ impl Node {
                 Some(Entry { group: tenure.group, stance })
             })
             .collect();
+        for (group, lease) in self.tenures.iter().filter_map(Tenure::inherits).flat_map(|inherited| &inherited.groups) {
+            if !list.iter().any(|entry| entry.group == *group) {
+                list.push(Entry { group: *group, stance: Stance::Claims { lease_us: voter::micros(*lease), running: true } });
+            }
+        }
         list.sort_unstable_by_key(|entry| entry.group);
         self.list = list;
         self.votes.release_unclaimed(self.me, self.boot, self.version, &self.list);

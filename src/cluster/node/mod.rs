@@ -8,9 +8,11 @@ mod operator;
 mod ownership;
 mod pace;
 mod relay;
+mod reload;
 mod votes;
 
 pub use alone::Standing;
+pub use reload::NotNow;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -165,8 +167,12 @@ impl Node {
         if memory.me != me {
             return Err(Stale::AnotherNode);
         }
-        if memory.fingerprint != config.fingerprint {
+        let same = memory.fingerprint == config.fingerprint;
+        if !same && memory.parting.is_none() {
             return Err(Stale::AnotherConfiguration);
+        }
+        if !same && start.electorate.as_ref().is_none_or(|before| before.voters != Electorate::new(config.voters()).voters) {
+            return Err(Stale::OtherVoters);
         }
         let mut node = Self::new(config, me, memory.boot, start, now);
         node.silent_until = memory.silent_until;
@@ -179,9 +185,14 @@ impl Node {
         node.list_changed = true;
         node.wishes = memory.wishes;
         node.alone.recall(memory.standing);
-        for recalled in memory.tenures {
-            if let Some(tenure) = node.tenures.iter_mut().find(|tenure| tenure.group == recalled.group) {
-                *tenure = recalled.recalled();
+        match memory.parting {
+            Some(parting) if !same => node.inherit(&parting, &memory.tenures, now)?,
+            Some(_) | None => {
+                for recalled in memory.tenures {
+                    if let Some(tenure) = node.tenures.iter_mut().find(|tenure| tenure.group == recalled.group) {
+                        *tenure = recalled.recalled();
+                    }
+                }
             }
         }
         for (subject, _) in node.wishes.all_live().collect::<Vec<_>>() {
@@ -199,6 +210,11 @@ impl Node {
     /// What a process must know that takes the place of this one.
     #[must_use]
     pub fn memory(&self) -> Memory {
+        self.remembered(|group| self.config.group(group).is_some())
+    }
+
+    /// `configured`: its successor knows from the configuration what such a group consists of.
+    fn remembered(&self, configured: impl Fn(GroupId) -> bool) -> Memory {
         Memory {
             me: self.me,
             boot: self.boot,
@@ -208,13 +224,14 @@ impl Node {
             silent_until: self.silent_until,
             wishes: self.wishes.clone(),
             standing: self.alone.standing(),
-            votes: self.votes.memory(|group| self.config.group(group).is_some()),
+            votes: self.votes.memory(configured),
             tenures: self.tenures.clone(),
             electorates: self
                 .members
                 .iter()
                 .filter_map(|member| Some((member.node, Electorate::clone(&member.electorate.as_ref()?.1))))
                 .collect(),
+            parting: None,
         }
     }
 
@@ -306,7 +323,7 @@ impl Node {
 
     fn group_view(&self, tenure: &Tenure, now: Time) -> GroupView {
         let holds = tenure.claim.as_ref().and_then(|claim| self.kept_until(claim)).filter(|until| *until > now);
-        let owner = if tenure.is_active() { Some(self.me) } else { self.claimed_by(tenure.group, now) };
+        let owner = if tenure.is_active() || tenure.inherits().is_some() { Some(self.me) } else { self.claimed_by(tenure.group, now) };
         let wait = (tenure.phase == super::tenure::Phase::Down && tenure.leased).then(|| self.facts(tenure, now).verdict().err()).flatten();
         GroupView {
             group: tenure.group,

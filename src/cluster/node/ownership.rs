@@ -76,7 +76,10 @@ impl Node {
         let freeze = self.config.server.no_quorum == NoQuorum::Freeze;
         for position in 0..self.tenures.len() {
             let tenure = &self.tenures[position];
-            let until = tenure.claim.as_ref().and_then(|claim| self.kept_until(claim));
+            let until = match tenure.inherits() {
+                Some(inherited) => Some(inherited.until),
+                None => tenure.claim.as_ref().and_then(|claim| self.kept_until(claim)),
+            };
             if !tenure.leased || until.is_some_and(|until| until.before(self.stop_lead()) > now) {
                 continue;
             }
@@ -84,6 +87,8 @@ impl Node {
                 // Frozen: it goes on without a lease until a voter says that another node has it.
                 Phase::Starting | Phase::Running if freeze && !tenure.claim.as_ref().is_some_and(Claim::is_elsewhere) => continue,
                 Phase::Starting | Phase::Running => {}
+                // What runs here was covered by leases of another configuration, and no majority has renewed it under this one.
+                Phase::Asking { .. } if tenure.inherits().is_some() => {}
                 // A planned stop takes its members in order and waits for each. Without the lease, what is quick to stop goes
                 // first: it must not be found behind something that hangs.
                 Phase::Stopping { why: StopReason::HandOver(_) | StopReason::Leaving | StopReason::Standby | StopReason::Failed }
@@ -345,6 +350,11 @@ impl Node {
     }
 
     fn review_asking(&mut self, position: usize, since: Time, now: Time) {
+        if let Some(inherited) = self.tenures[position].inherits() {
+            // It runs: there is nothing to be given up before its end.
+            let (group, ends) = (self.tenures[position].group, inherited.until.before(self.stop_lead()));
+            return self.look_again(ends, Wake::LeaseEnd(group), now);
+        }
         let needed = self.needed_to_take();
         let eligible = self.eligible() && self.may_begin(&self.tenures[position]);
         let (group, quorate) = (self.tenures[position].group, self.quorate(now));
@@ -506,8 +516,9 @@ impl Node {
     pub(super) fn take_up(&mut self, now: Time) {
         for position in 0..self.tenures.len() {
             let tenure = &self.tenures[position];
-            let may = self.eligible() && self.may_begin(tenure);
-            if !matches!(tenure.phase, Phase::Asking { .. }) || !may || self.must_yield(position, now) {
+            let adopt = tenure.inherits().is_some();
+            let may = adopt || (self.eligible() && self.may_begin(tenure) && !self.must_yield(position, now));
+            if !matches!(tenure.phase, Phase::Asking { .. }) || !may {
                 continue;
             }
             let Some(until) = tenure.claim.as_ref().and_then(|claim| self.taken_until(claim)) else { continue };
@@ -524,10 +535,13 @@ impl Node {
             if let Some(claim) = &mut tenure.claim {
                 claim.told = until;
                 claim.nudge = None;
+                // From the next list on, what it took the place of is not claimed any more.
+                claim.inherited = None;
+                self.list_changed |= adopt;
             }
             let group = tenure.group;
             self.out.push(Output::Decided(Decision::Acquired { group, until }));
-            self.out.push(Output::Act(Action::Start { group, generation, until: Some(until), adopt: false }));
+            self.out.push(Output::Act(Action::Start { group, generation, until: Some(until), adopt }));
             self.look_again(ends, Wake::LeaseEnd(group), now);
         }
     }

@@ -50,9 +50,12 @@ impl Node {
         }
         for held in ballot.votes {
             let Some(at) = self.votes.position(held.vote) else { continue };
-            let longest = self.votes.longest;
+            let (longest, me) = (self.votes.longest, self.me);
             let slot = self.votes.slot(at);
             let home = held.vote == from;
+            // A number is offered to one node only, but its voter forgot that with its notes and offered it again.
+            let twice = held.number == slot.number;
+            let ours = held.vote == me || (!home && me < from);
             slot.heard = slot.heard.max(held.number);
             match &mut slot.place {
                 Place::Passing { .. } if held.number >= slot.number => {
@@ -60,11 +63,11 @@ impl Node {
                     self.votes.drop(at, from, held.number);
                     self.out.push(Output::Decided(Decision::Vote { vote: held.vote, news: VoteNews::Passed { to: from } }));
                 }
-                Place::Here(_) if held.number > slot.number => {
+                Place::Here(_) if held.number > slot.number || (twice && !ours) => {
                     self.votes.drop(at, from, held.number);
                     self.out.push(Output::Decided(Decision::Vote { vote: held.vote, news: VoteNews::Overtaken { by: from } }));
                 }
-                Place::Here(voter) if held.number < slot.number && (slot.noted || (home && slot.giver_boot != Some(boot))) => {
+                Place::Here(voter) if twice || (held.number < slot.number && (slot.noted || (home && slot.giver_boot != Some(boot)))) => {
                     // Without its notes its voter takes it for its own, or has lent it again, until it hears of this. What it grants meanwhile must
                     // have run out.
                     let until = now + longest + longest / 40 + Duration::from_millis(2);
@@ -73,9 +76,10 @@ impl Node {
                     }
                     voter.silence(until);
                 }
-                Place::Away { .. } if home && held.number < slot.number => {
+                Place::Away { .. } if home && held.number < slot.number.max(slot.heard) => {
                     // It has lost its notes: were it to lend under a number of old, nobody would take that for new.
-                    let absent = VoteAbsent { below: VoteNumber::FIRST, known: slot.number, longest_us: voter::micros(self.votes.longest) };
+                    let known = slot.number.max(slot.heard);
+                    let absent = VoteAbsent { below: VoteNumber::FIRST, known, longest_us: voter::micros(self.votes.longest) };
                     self.send(from, Message::VoteAbsent(absent));
                 }
                 Place::Here(_) | Place::Away { .. } | Place::Passing { .. } => {}

@@ -15,14 +15,14 @@ use tokio::{
     task, time,
 };
 
-use super::{ANSWER_DEADLINE, QUESTION_DEADLINE, Rights, answer, serve_clients};
+use super::{ANSWER_DEADLINE, QUESTION_DEADLINE, answer, serve_clients};
 use crate::{
     control::{
         ControlError, Handler,
         protocol::{self, FrameError},
         socket_path,
     },
-    model::Response,
+    model::{Response, Right},
     wire::MAX_QUESTION,
 };
 
@@ -88,7 +88,7 @@ async fn converse(mut stream: UnixStream, access: &Access, handler: &Handler) {
         Err(FrameError::TooLong { bytes }) => refuse(format!("a question of {bytes} bytes is longer than the {MAX_QUESTION} allowed")),
         Ok(question) => match access.admits(&stream).await {
             // Whoever may ask here is one of those who may steer the cluster.
-            true => answer(handler, &question, Rights::Command).await,
+            true => answer(handler, &question, Right::Steer).await,
             false => refuse(access.denial()),
         },
     };

@@ -10,9 +10,10 @@ use tokio::{
     time,
 };
 
-use super::{ANSWER_DEADLINE, QUESTION_DEADLINE, Rights, answer, serve_clients};
+use super::{ANSWER_DEADLINE, QUESTION_DEADLINE, answer, serve_clients};
 use crate::{
     control::{ControlError, Handler, protocol, random},
+    model::Right,
     wire::{Channel, HELLO_LENGTH, Introduction, answer_hello},
 };
 
@@ -89,7 +90,7 @@ async fn converse(mut stream: TcpStream, authkey: &[u8], handler: &Handler, link
         links.ok_or("nobody takes links here")?(Link { stream, introduction });
         return Ok(());
     }
-    let content = answer(handler, &question, Rights::Ask).await;
+    let content = answer(handler, &question, Right::Configure).await;
     let frame = channel.seal(&content).map_err(|_| "the answer could not be sealed")?;
     drop(content);
     let written = time::timeout(ANSWER_DEADLINE, stream.write_all(&frame)).await;

@@ -26,7 +26,7 @@ pub struct Limits {
     pub stall: Duration,
     /// Longest time for connecting and the proofs.
     pub dial: Duration,
-    /// First and longest wait after a failure.
+    /// First and longest time from the beginning of a try that fails to the next try.
     pub backoff: (Duration, Duration),
 }
 
@@ -37,10 +37,11 @@ impl Limits {
         Self { stall: part(4, 300, 5_000), dial: part(6, 500, 3_000), backoff: (part(8, 10, 100), part(8, 100, 5_000)) }
     }
 
-    /// How long to wait after this many failures in a row; `chance` is drawn anew for each. At least half of the full wait.
-    pub fn wait(&self, failures: u32, chance: u32) -> Duration {
+    /// Time from the beginning of this try, counted from 1 since the last success, to the next one's; `chance` is drawn anew for
+    /// each. At least half of the full wait.
+    pub fn wait(&self, attempt: u32, chance: u32) -> Duration {
         let (first, longest) = self.backoff;
-        let full = (first * 2_u32.pow(failures.saturating_sub(1).min(10))).min(longest);
+        let full = (first * 2_u32.pow(attempt.saturating_sub(1).min(10))).min(longest);
         full / 2 + full / 2 * (chance >> 16) / (1 << 16)
     }
 }
@@ -105,7 +106,7 @@ mod tests {
         for seconds in [3, 6, 15, 60, 600] {
             let silence = Duration::from_secs(seconds);
             let limits = Limits::for_silence(silence);
-            assert!(limits.dial + limits.backoff.1 + limits.stall < silence, "{seconds} s: {limits:?}");
+            assert!(limits.dial.max(limits.backoff.1) + limits.stall < silence / 2, "{seconds} s: {limits:?}");
         }
     }
 }

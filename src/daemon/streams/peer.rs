@@ -75,6 +75,7 @@ pub struct Peer {
     numbers: u64,
     dialing: Option<Dialing>,
     failures: u32,
+    /// The next try does not begin sooner.
     dial_at: Instant,
     /// Why the last try failed, when that has been said.
     complained: Option<String>,
@@ -113,6 +114,8 @@ impl Peer {
         let mut quitting = self.quitting.clone();
         loop {
             if self.dials && !self.up && self.dialing.is_none() && self.dial_at <= Instant::now() {
+                // From one try's beginning to the next one's: whoever has waited long for an answer has waited enough.
+                self.dial_at = Instant::now() + self.limits.wait(self.failures.saturating_add(1), chance());
                 self.dialing = Some(self.dial());
             }
             let waits_to_dial = self.dials && !self.up && self.dialing.is_none();
@@ -153,7 +156,6 @@ impl Peer {
             Ok(stream) => self.connected(stream, "opened by this node"),
             Err(reason) => {
                 self.failures = self.failures.saturating_add(1);
-                self.dial_at = Instant::now() + self.limits.wait(self.failures, chance());
                 // The peer may have connected meanwhile.
                 if !self.up && self.complained.as_ref() != Some(&reason) {
                     info!("node {}: no TCP connection: {reason}; trying on", self.name());

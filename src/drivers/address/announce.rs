@@ -1,7 +1,13 @@
 //! The announcement plan: a burst at once, again after one and five seconds, then slowly for as long as the address is ours.
 //! Lost or overwritten announcements are what clients of a moved address suffer from most.
 
-use std::{collections::BTreeMap, fs, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::IpAddr,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use tokio::{
     select,
@@ -42,9 +48,19 @@ pub(super) fn pause_before(step: usize) -> Duration {
 }
 
 /// Whether advertisements for an address on this device are to say that we are a router.
-pub(super) fn role(device: &str, ip: IpAddr) -> Role {
+fn role(device: &str, ip: IpAddr) -> Role {
     let path = format!("/proc/sys/net/ipv6/conf/{device}/forwarding");
     if ip.is_ipv6() && fs::read_to_string(path).is_ok_and(|text| text.trim() != "0") { Role::Router } else { Role::Host }
+}
+
+impl Shared {
+    /// Sends one announcement.
+    pub(super) fn tell_the_network(&self, link: &Link, ip: IpAddr, form: Form) {
+        match self.announcer.announce(link, ip, form, role(&link.name, ip)) {
+            Ok(()) => drop(self.announced.fetch_add(1, Ordering::Relaxed)),
+            Err(error) => tracing::debug!("{ip} not announced on {}: {error}", link.name),
+        }
+    }
 }
 
 /// Carries out the plan, until aborted.
@@ -111,9 +127,7 @@ async fn send(shared: &Shared, due: &[(Key, usize)]) -> Result<Vec<AddressEvent>
                 _ => &[Form::Request, Form::Reply],
             };
             for form in forms {
-                if let Err(error) = shared.announcer.announce(link, key.ip, *form, role(&link.name, key.ip)) {
-                    tracing::debug!("{} not announced on {}: {error}", key.ip, key.device);
-                }
+                shared.tell_the_network(link, key.ip, *form);
             }
         }
         if *step == LOOK_AROUND {

@@ -148,10 +148,8 @@ impl Shared {
             self.requests.remove(&[(link.index, address.ip, address.prefix)]).await;
             return Err(lease_over(address));
         }
-        if purpose == Purpose::Start
-            && let Err(error) = self.announcer.announce(link, address.ip, Form::Request, announce::role(&link.name, address.ip))
-        {
-            tracing::debug!("{} not announced at once on {}: {error}", address.ip, link.name);
+        if purpose == Purpose::Start {
+            self.tell_the_network(link, address.ip, Form::Request);
         }
         Ok(())
     }

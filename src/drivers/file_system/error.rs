@@ -1,6 +1,10 @@
 //! What can go wrong with a mount, and what to do about it.
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use nix::errno::Errno;
 
@@ -30,6 +34,16 @@ pub enum MountError {
     Host {
         /// The name.
         host: String,
+        /// Why not.
+        why: String,
+    },
+    /// Nobody answers at the server's port.
+    #[error("{host} does not answer at {address}: {why}; see whether the server runs, and the firewalls between")]
+    NoServer {
+        /// The server as configured.
+        host: String,
+        /// Where it was tried.
+        address: SocketAddr,
         /// Why not.
         why: String,
     },
@@ -134,6 +148,43 @@ pub enum MountError {
         /// The server.
         server: IpAddr,
     },
+}
+
+impl MountError {
+    /// Whether its server or device was not there.
+    pub(in crate::drivers) fn is_lack(&self) -> bool {
+        let silent = |errno: &Errno| {
+            matches!(
+                errno,
+                Errno::ECONNREFUSED
+                    | Errno::ECONNRESET
+                    | Errno::ECONNABORTED
+                    | Errno::ETIMEDOUT
+                    | Errno::EHOSTDOWN
+                    | Errno::EHOSTUNREACH
+                    | Errno::ENETDOWN
+                    | Errno::ENETUNREACH
+            )
+        };
+        match self {
+            Self::Host { .. } | Self::NoServer { .. } | Self::NoDevice { .. } => true,
+            // The version tried last tells most: it is the oldest that the server may speak.
+            Self::Refused { tries, .. } => tries.last().is_some_and(|(_, errno)| silent(errno)),
+            Self::Source { .. }
+            | Self::Option { .. }
+            | Self::UnknownType { .. }
+            | Self::Taken { .. }
+            | Self::Errand { .. }
+            | Self::Pending { .. }
+            | Self::InUse { .. }
+            | Self::Busy { .. }
+            | Self::Vanished { .. }
+            | Self::Silent { .. }
+            | Self::Credentials { .. }
+            | Self::TooLong
+            | Self::NoStatd { .. } => false,
+        }
+    }
 }
 
 fn list(names: &[String]) -> String {

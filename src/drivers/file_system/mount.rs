@@ -3,7 +3,11 @@
 use std::{ffi::CString, fs, net::SocketAddr, path::Path, time::Duration};
 
 use nix::{errno::Errno, mount::MsFlags};
-use tokio::{task::spawn_blocking, time::Instant};
+use tokio::{
+    net::TcpStream,
+    task::spawn_blocking,
+    time::{Instant, timeout_at},
+};
 
 use super::{
     FileSystems, Wanted, c_path,
@@ -12,6 +16,7 @@ use super::{
     device,
     error::{MountError, kind_of},
     nfs,
+    options::value_of,
     resolve::resolve,
     table::Mount,
 };
@@ -28,6 +33,13 @@ use crate::{
 const RESOLVE: Duration = Duration::from_secs(10);
 /// Starts what keeps the locks of NFS 3; comes with the NFS tools of every distribution.
 const START_STATD: &str = "/usr/sbin/start-statd";
+/// Longest time that takes: it may be a job of systemd, behind others of a boot.
+const STATD: Duration = Duration::from_secs(30);
+
+/// Where NFS servers listen.
+const NFS_PORT: u16 = 2049;
+/// Where CIFS servers listen.
+const CIFS_PORT: u16 = 445;
 
 /// One call of mount(2).
 struct Call<'c> {
@@ -76,6 +88,29 @@ impl FileSystems {
         };
         let flags = wanted.options.flags.0 | MsFlags::MS_REMOUNT;
         self.call_once(wanted, Call { source: &mount.source, kind: &mount.kind, flags, data }, deadline).await
+    }
+
+    /// What of a mount can be tried without one.
+    pub(super) async fn could_mount(&self, wanted: &Wanted, deadline: Instant) -> Result<(), MountError> {
+        match &wanted.source {
+            MountSource::Nfs { host, .. } => {
+                let server = resolve(host, RESOLVE.min(left(deadline))).await?;
+                answers(host, server, port(wanted, NFS_PORT), deadline).await
+            }
+            MountSource::Share { host, .. } => {
+                self.share_data(wanted, host, deadline).await?;
+                let server = resolve(host, RESOLVE.min(left(deadline))).await?;
+                answers(host, server, port(wanted, CIFS_PORT), deadline).await
+            }
+            MountSource::Device(path) => device::find(path).map(drop),
+            MountSource::Tag { directory, name } => device::find(&device::of_tag(directory, name)).map(drop),
+            MountSource::Memory => Ok(()),
+            MountSource::Directory(directory) => {
+                let errand = Errand::Resolve { path: c_path(directory)? };
+                let sent = self.errands.send(directory, errand, left(deadline)).await;
+                sent.map(drop).map_err(|why| MountError::Errand { doing: "find", path: directory.clone(), why })
+            }
+        }
     }
 
     /// Makes the mount point where it is missing, and warns when it hides something.
@@ -142,7 +177,7 @@ impl FileSystems {
             output: self.log.clone(),
             title: "start-statd".into(),
         };
-        drop(program.run(RESOLVE.min(left(deadline))).await);
+        drop(program.run(STATD.min(left(deadline))).await);
         runs().await
     }
 
@@ -227,6 +262,22 @@ impl FileSystems {
             Err(why) => Err(MountError::Errand { doing: "mount on", path: wanted.target.clone(), why }),
         }
     }
+}
+
+/// The port that the mount options name, or the usual one.
+fn port(wanted: &Wanted, usual: u16) -> u16 {
+    value_of(&wanted.options.words, &["port"]).and_then(|port| port.parse().ok()).unwrap_or(usual)
+}
+
+/// Whether somebody listens there.
+async fn answers(host: &str, server: SocketAddr, port: u16, deadline: Instant) -> Result<(), MountError> {
+    let address = SocketAddr::new(server.ip(), port);
+    let why = match timeout_at(deadline, TcpStream::connect(address)).await {
+        Ok(Ok(_)) => return Ok(()),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "no answer in time".to_owned(),
+    };
+    Err(MountError::NoServer { host: host.to_owned(), address, why })
 }
 
 fn credentials_of(auth_dir: &Path, host: &str) -> Result<Credentials, MountError> {

@@ -273,7 +273,7 @@ pub(super) fn answered<T>(result: zbus::Result<T>) -> Result<T, Trouble> {
             | fdo::Error::TimedOut(_)
             | fdo::Error::NoServer(_)
             | fdo::Error::UnknownObject(_) => Trouble::Again(error.to_string()),
-            other => Trouble::Refused("org.freedesktop.DBus.Error".to_owned(), other.to_string()),
+            other => Trouble::Refused(zbus::DBusError::name(&other).to_string(), other.to_string()),
         },
         zbus::Error::InputOutput(error) => Trouble::Again(error.to_string()),
         other => Trouble::Refused(String::new(), other.to_string()),

@@ -59,6 +59,16 @@ pub enum ServiceError {
         /// Its time.
         limit: Duration,
     },
+    /// We are not root, and polkit has no rule for us.
+    #[error(
+        "polkit does not let this daemon {doing} {unit}: put 50-drcm.rules of /etc/drcm/system_templates, with the name of cluster_user, into /etc/polkit-1/rules.d"
+    )]
+    Denied {
+        /// Which.
+        unit: String,
+        /// `start`, `stop`.
+        doing: &'static str,
+    },
     /// systemd will not.
     #[error("systemd would not {doing} {unit}: {why}")]
     Refused {
@@ -79,6 +89,23 @@ pub enum ServiceError {
         /// What was in the way.
         why: String,
     },
+}
+
+impl ServiceError {
+    /// Whether it will fail the same way until an administrator changes the unit.
+    #[must_use]
+    pub const fn is_lasting(&self) -> bool {
+        match self {
+            Self::Masked { .. } | Self::NotFound { .. } | Self::Unloadable { .. } => true,
+            Self::Job { .. }
+            | Self::EndedAtOnce { .. }
+            | Self::TooSlow { .. }
+            | Self::Survived { .. }
+            | Self::Refused { .. }
+            | Self::Denied { .. }
+            | Self::Unanswered { .. } => false,
+        }
+    }
 }
 
 /// The results of jobs, in words.

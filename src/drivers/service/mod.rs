@@ -39,6 +39,8 @@ pub use scope::scope_name;
 
 /// Its existence means that systemd is in charge, see sd_booted(3).
 const BOOTED: &str = "/run/systemd/system";
+/// There where polkit is.
+const POLKIT: &str = "/usr/share/dbus-1/system-services/org.freedesktop.PolicyKit1.service";
 /// Where the system bus listens.
 const SOCKET: &str = "/run/dbus/system_bus_socket";
 /// Between two looks at a unit that is on its way, beside the signals.
@@ -107,8 +109,8 @@ impl Services {
             Some("this machine was not booted by systemd")
         } else if std::env::var_os("DBUS_SYSTEM_BUS_ADDRESS").is_none() && !Path::new(SOCKET).exists() {
             Some("there is no system bus (/run/dbus/system_bus_socket); install dbus")
-        } else if !unistd::geteuid().is_root() {
-            Some("this daemon does not run as root")
+        } else if !unistd::geteuid().is_root() && !Path::new(POLKIT).exists() {
+            Some("this daemon does not run as root, and there is no polkit to let it talk to systemd")
         } else {
             None
         };
@@ -133,10 +135,11 @@ impl Services {
         self.absent.is_none()
     }
 
-    /// Sees to it that, at a shutdown, systemd stops these services only after this daemon has ended. In the background.
+    /// Sees to it that, at a shutdown, systemd stops these services, and no others that it was told of before, only after this daemon
+    /// has ended. In the background.
     pub fn outlast(&self, names: impl IntoIterator<Item = String>) {
         let units: BTreeSet<String> = names.into_iter().map(|name| full_name(&name)).collect();
-        if units.is_empty() || !self.available() {
+        if !self.has_systemd() {
             return;
         }
         let bus = self.bus.clone();
@@ -174,6 +177,20 @@ impl Services {
                 State::Pending if Instant::now() < deadline => sleep(GLANCE).await,
                 State::Pending | State::Down | State::Failed => return Ok(Condition::Down),
             }
+        }
+    }
+
+    /// Whether systemd knows the unit and would start it.
+    ///
+    /// # Errors
+    /// It is masked, missing or unreadable; systemd could not be asked within `limit`.
+    pub async fn could_start(&self, name: &str, limit: Duration) -> Result<(), ServiceError> {
+        let unit = full_name(name);
+        match self.reading(&unit, limit).await?.load.as_str() {
+            "masked" => Err(ServiceError::Masked { unit }),
+            "not-found" => Err(ServiceError::NotFound { unit }),
+            "bad-setting" | "error" => Err(ServiceError::Unloadable { why: format!("see `systemctl status {unit}`"), unit }),
+            _ => Ok(()),
         }
     }
 
@@ -357,6 +374,10 @@ fn refused(unit: String, order: Order, name: &str, text: String) -> ServiceError
     match name {
         NO_SUCH_UNIT => ServiceError::NotFound { unit },
         "org.freedesktop.systemd1.UnitMasked" => ServiceError::Masked { unit },
+        // The first is systemd's word for: polkit would have to ask somebody for a password.
+        "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired" | "org.freedesktop.DBus.Error.AccessDenied" => {
+            ServiceError::Denied { unit, doing: order.word() }
+        }
         _ => ServiceError::Refused { unit, doing: order.word(), why: text },
     }
 }

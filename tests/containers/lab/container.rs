@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use drcm::lab::{Namespace, Plan, Port, Switch};
+use drcm::lab::{Namespace, Plan, Port, Shell, Spoken, Switch};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -21,15 +21,6 @@ const BOOT: Duration = Duration::from_secs(30);
 const COMMAND: Duration = Duration::from_secs(30);
 /// Lines of the console that are shown when a test fails.
 const SHOWN: usize = 120;
-
-/// What a command said.
-#[derive(Clone, Debug)]
-pub struct Said {
-    /// Exit code; none when a signal ended it.
-    pub code: Option<i32>,
-    /// Standard output and error.
-    pub text: String,
-}
 
 /// One machine. It is powered off when dropped.
 pub struct Container {
@@ -53,10 +44,6 @@ impl Container {
         fs::write(etc.join("hostname"), format!("{name}.lab\n")).unwrap();
         fs::write(etc.join("machine-id"), format!("{:032x}\n", number + 1)).unwrap();
         Self { number, name, unique, home, lower, running: None, network: None }
-    }
-
-    pub fn name(&self) -> &str {
-        &self.name
     }
 
     /// Switches it on, with a new cable in its port of the switch, and does not wait.
@@ -118,59 +105,6 @@ impl Container {
         let unshare = i32::try_from(self.running.as_ref()?.id()).ok()?;
         // unshare, the start script, systemd-nspawn, and then what it boots.
         (0..3).try_fold(unshare, |parent, _| children(parent).last().copied())
-    }
-
-    /// Runs shell text, to its end.
-    #[track_caller]
-    pub fn run(&self, text: &str) -> Said {
-        self.try_run(text).unwrap_or_else(|| panic!("`{text}` cannot be run on {}: it is not up", self.name))
-    }
-
-    /// Runs shell text that must succeed, and gives what it said.
-    #[track_caller]
-    pub fn must(&self, text: &str) -> String {
-        let said = self.run(text);
-        assert_eq!(said.code, Some(0), "`{text}` failed on {}: {}", self.name, said.text);
-        said.text
-    }
-
-    /// Whether shell text succeeds; a machine that is off does nothing successfully.
-    pub fn holds(&self, text: &str) -> bool {
-        self.try_run(text).is_some_and(|said| said.code == Some(0))
-    }
-
-    fn try_run(&self, text: &str) -> Option<Said> {
-        let init = self.init()?;
-        let mut command = Command::new("nsenter");
-        command
-            .args(["-t", &init.to_string(), "-m", "-u", "-p", "-n", "-i", "--", "/bin/sh", "-c"])
-            .arg(format!("exec 2>&1; {text}"))
-            .env_clear()
-            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-            .env("LANG", "C.UTF-8")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null());
-        let mut child = command.spawn().unwrap();
-        let pipe = child.stdout.take().unwrap();
-        let reader = thread::spawn(move || {
-            let mut bytes = Vec::new();
-            pipe.take(1 << 24).read_to_end(&mut bytes).ok();
-            String::from_utf8_lossy(&bytes).into_owned()
-        });
-        let start = Instant::now();
-        let status = loop {
-            match child.try_wait().unwrap() {
-                Some(status) => break status,
-                None if start.elapsed() > COMMAND => {
-                    child.kill().ok();
-                    child.wait().ok();
-                    panic!("`{text}` took more than {COMMAND:?} on {}", self.name);
-                }
-                None => thread::sleep(Duration::from_millis(1)),
-            }
-        };
-        Some(Said { code: status.code(), text: reader.join().unwrap() })
     }
 
     /// Waits until something holds, and shows the console when it does not in time.
@@ -242,6 +176,46 @@ impl Container {
         for hierarchy in ["/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd"] {
             remove_group(&Path::new(hierarchy).join(&self.unique));
         }
+    }
+}
+
+impl Shell for Container {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn try_run(&self, text: &str) -> Option<Spoken> {
+        let init = self.init()?;
+        let mut command = Command::new("nsenter");
+        command
+            .args(["-t", &init.to_string(), "-m", "-u", "-p", "-n", "-i", "--", "/bin/sh", "-c"])
+            .arg(format!("exec 2>&1; {text}"))
+            .env_clear()
+            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("LANG", "C.UTF-8")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let pipe = child.stdout.take().unwrap();
+        let reader = thread::spawn(move || {
+            let mut bytes = Vec::new();
+            pipe.take(1 << 24).read_to_end(&mut bytes).ok();
+            String::from_utf8_lossy(&bytes).into_owned()
+        });
+        let start = Instant::now();
+        let status = loop {
+            match child.try_wait().unwrap() {
+                Some(status) => break status,
+                None if start.elapsed() > COMMAND => {
+                    child.kill().ok();
+                    child.wait().ok();
+                    panic!("`{text}` took more than {COMMAND:?} on {}", self.name);
+                }
+                None => thread::sleep(Duration::from_millis(1)),
+            }
+        };
+        Some(Spoken { code: status.code(), text: reader.join().unwrap() })
     }
 }
 

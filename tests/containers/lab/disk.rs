@@ -6,6 +6,8 @@ use std::{
     process::Command,
 };
 
+use drcm::lab::Shell as _;
+
 use super::Container;
 
 /// A formatted disk. Taken away when dropped.

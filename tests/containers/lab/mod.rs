@@ -5,7 +5,6 @@
 
 mod container;
 mod disk;
-mod http;
 
 use std::{
     fs,
@@ -18,12 +17,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use drcm::lab::{Mark, Namespace, Plan, Port, Probe, Switch};
+use drcm::lab::{Http, Mark, Namespace, Plan, Port, Probe, Switch};
 use sha1::{Digest as _, Sha1};
 
 pub use container::Container;
 pub use disk::Disk;
-pub use http::Http;
+pub use drcm::lab::{Shell, Spoken};
 
 /// Longest any start, move or return may take before a test gives up.
 pub const LONG: Duration = Duration::from_secs(20);
@@ -42,6 +41,8 @@ pub struct Blueprint {
     pub lines: Vec<String>,
     /// Files that every node has: path and content.
     pub files: Vec<(String, String)>,
+    /// Where there are some, nothing is installed or configured, and these lie in /root.
+    pub packages: Vec<PathBuf>,
 }
 
 /// A cluster of containers, and its client.
@@ -65,11 +66,12 @@ impl Blueprint {
             sections: "[CM_SERVICES]\nweb, nginx, /etc/drcm/resources/service.sh\n".to_owned(),
             lines,
             files: Vec::new(),
+            packages: Vec::new(),
         }
     }
 
     /// The text of /etc/drcm/cm.cfg.
-    fn text(&self) -> String {
+    pub fn text(&self) -> String {
         let mut text = format!(
             "[CM_SERVER]\n{}\n[CM_IPADDRS]\nsite, {}, 255.255.255.0, eth0, /etc/drcm/resources/ipv4addr.sh\n\n{}\n",
             self.server,
@@ -143,7 +145,7 @@ impl Site {
 
     /// Asks the web server at the floating address every millisecond.
     pub fn http(&self) -> Http {
-        Http::start(&self.client, Plan::served())
+        Http::start(&self.client, Plan::served()).unwrap()
     }
 
     /// Waits until this node answers web requests at the floating address, and gives how long that took.
@@ -201,16 +203,27 @@ fn root() -> PathBuf {
 
 /// What a package and an administrator put on every node.
 fn install(installed: &Path, blueprint: &Blueprint) {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let binaries = Path::new(env!("CARGO_BIN_EXE_drcm_server")).parent().unwrap();
-    let output = Command::new(source.join("scripts/install")).arg(installed).arg("/usr/lib/systemd/system").arg(binaries).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    fs::write(installed.join("etc/drcm/cm.cfg"), blueprint.text()).unwrap();
+    if blueprint.packages.is_empty() {
+        install_build(installed, blueprint);
+    } else {
+        fs::create_dir_all(installed.join("root")).unwrap();
+    }
+    for package in &blueprint.packages {
+        fs::copy(package, installed.join("root").join(package.file_name().unwrap())).unwrap();
+    }
     for (path, content) in &blueprint.files {
         let path = installed.join(path.trim_start_matches('/'));
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, content).unwrap();
     }
+}
+
+fn install_build(installed: &Path, blueprint: &Blueprint) {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let binaries = Path::new(env!("CARGO_BIN_EXE_drcm_server")).parent().unwrap();
+    let output = Command::new(source.join("scripts/install")).arg(installed).arg("/usr/lib/systemd/system").arg(binaries).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    fs::write(installed.join("etc/drcm/cm.cfg"), blueprint.text()).unwrap();
     let mut key = vec![0; 2048];
     fs::File::open("/dev/urandom").and_then(|mut random| random.read_exact(&mut key)).unwrap();
     let digest: String = Sha1::digest(&key).iter().map(|byte| format!("{byte:02x}")).collect();

@@ -3,9 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::verdict::{self, Verdict};
+use super::{
+    verdict::{self, Verdict},
+    view::{View, describe},
+};
 use crate::model::{
-    Activity, Assignment, ClusterReport, Config, Group, Kind, MemberReport, NodeId, NodeReport, Quorum, ResourceId, ResourceReport, Spec,
+    Activity, Assignment, ClusterReport, Config, Fingerprint, Group, GroupId, Kind, MemberReport, NATIVE, NodeId, NodeReport, Quorum,
+    ResourceId, ResourceReport, Spec, Subject, Wish,
 };
 
 /// A cluster report, judged.
@@ -19,17 +23,34 @@ pub struct Assessment {
     pub duplicates: Vec<Duplicate>,
     /// Nodes whose configuration differs from the one used here, by name.
     pub mismatched: Vec<String>,
+    /// Who has which configuration, by name, the one used here first; one entry when all agree.
+    pub configurations: Vec<(Fingerprint, Vec<String>)>,
+    /// Votes that are not with the node they belong to.
+    pub lent: Vec<LentVote>,
     /// Pairs `(listener, speaker)`, by name: both are up, yet the first does not hear the second.
     pub unheard: Vec<(String, String)>,
     /// Majority, as the node that was asked sees it.
     pub majority: Majority,
+    /// Operators want hands off.
+    pub maintenance: bool,
     /// What it all comes to.
     pub verdict: Verdict,
+}
+
+/// A vote away from home.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LentVote {
+    /// The voter it belongs to, by name.
+    pub vote: String,
+    /// The node that answers with it, by name.
+    pub with: String,
 }
 
 /// A line of the members table.
 #[derive(Clone, Debug)]
 pub struct Member {
+    /// Identity.
+    pub node: NodeId,
     /// `nodename`.
     pub name: String,
     /// `hostname`.
@@ -42,6 +63,8 @@ pub struct Member {
     pub answered: bool,
     /// Daemon version, when it answered.
     pub version: Option<String>,
+    /// In standby, by an operator's wish.
+    pub standby: bool,
     /// What is odd about it.
     pub notes: Vec<String>,
 }
@@ -51,6 +74,12 @@ pub struct Member {
 pub struct Row {
     /// The resource.
     pub resource: ResourceId,
+    /// What it moves with; none when the configuration read here does not list it.
+    pub group: Option<GroupId>,
+    /// The node it belongs to.
+    pub home_node: NodeId,
+    /// The node that runs it, or is about to.
+    pub owner_node: Option<NodeId>,
     /// `hostname` of the node it belongs to.
     pub home: String,
     /// `hostname` of the node that runs it, or is about to.
@@ -145,7 +174,7 @@ pub struct Majority {
 /// Judges a report.
 #[must_use]
 pub fn assess(config: &Config, report: &ClusterReport) -> Assessment {
-    let view = View { config, report };
+    let view = View::new(config, report);
     let members = view.members();
     let rows = view.rows();
     let duplicates = view.duplicates();
@@ -153,59 +182,12 @@ pub fn assess(config: &Config, report: &ClusterReport) -> Assessment {
     let unheard = view.unheard();
     let majority = view.majority();
     let verdict = verdict::judge(&members, &rows, &duplicates, &mismatched, &unheard, majority);
-    Assessment { members, rows, duplicates, mismatched, unheard, majority, verdict }
-}
-
-/// One line that says what a resource is, from the configuration.
-#[must_use]
-pub fn describe(spec: &Spec) -> String {
-    match spec {
-        Spec::Address(address) => {
-            let interface = address.interface.label.as_ref().unwrap_or(&address.interface.device);
-            format!("{}/{} on {interface}", address.ip, address.prefix)
-        }
-        Spec::Service(service) => format!("service {}", service.name),
-        Spec::Application(application) => format!("as {}:{}: {}", application.user, application.group, application.start),
-        Spec::Crontab(crontab) => format!("{} in {}", crontab.template.display(), crontab.install_dir.display()),
-        Spec::FileSystem(file_system) => format!("{} on {}", file_system.source, file_system.target.display()),
-    }
-}
-
-/// A report beside the configuration.
-struct View<'a> {
-    config: &'a Config,
-    report: &'a ClusterReport,
+    let (configurations, lent) = (view.configurations(), view.lent());
+    let maintenance = view.is_wished(Subject::Maintenance);
+    Assessment { members, rows, duplicates, mismatched, configurations, lent, unheard, majority, maintenance, verdict }
 }
 
 impl<'a> View<'a> {
-    fn member(&self, id: NodeId) -> Option<&'a MemberReport> {
-        self.report.members.iter().find(|member| member.node == id)
-    }
-
-    fn node_reports(&self) -> impl Iterator<Item = &'a NodeReport> + use<'a> {
-        self.report.members.iter().filter_map(|member| member.report.as_ref())
-    }
-
-    fn name(&self, id: NodeId) -> String {
-        match (self.config.node(id), self.member(id)) {
-            (Some(node), _) => node.name.clone(),
-            (None, Some(member)) => member.name.clone(),
-            (None, None) => format!("node {id}"),
-        }
-    }
-
-    fn hostname(&self, id: NodeId) -> String {
-        match (self.config.node(id), self.member(id)) {
-            (Some(node), _) => node.hostname.clone(),
-            (None, Some(member)) => member.hostname.clone(),
-            (None, None) => format!("node {id}"),
-        }
-    }
-
-    fn is_up(&self, id: NodeId) -> bool {
-        self.member(id).is_some_and(|member| member.up)
-    }
-
     fn members(&self) -> Vec<Member> {
         let asked = self.name(self.report.asked);
         let configured = self.config.nodes.iter().map(|node| {
@@ -233,17 +215,23 @@ impl<'a> View<'a> {
             if !node.active {
                 notes.push("inactive (node_is_active = 0): runs nothing".to_owned());
             }
+            let standby = self.is_wished(Subject::Standby(node.id));
+            if standby {
+                notes.push(format!("standby: runs nothing until `drcm online {}`", node.name));
+            }
             let version = report.map(|report| report.version.clone());
             let (name, hostname, ip) = (node.name.clone(), node.hostname.clone(), node.keep_alive_ip.to_string());
-            Member { name, hostname, ip, up, answered: report.is_some(), version, notes }
+            Member { node: node.id, name, hostname, ip, up, answered: report.is_some(), version, standby, notes }
         });
         let unlisted = self.report.members.iter().filter(|member| self.config.node(member.node).is_none()).map(|member| Member {
+            node: member.node,
             name: member.name.clone(),
             hostname: member.hostname.clone(),
             ip: member.ip.to_string(),
             up: member.up,
             answered: member.report.is_some(),
             version: member.report.as_ref().map(|report| report.version.clone()),
+            standby: self.is_wished(Subject::Standby(member.node)),
             notes: vec!["not in the configuration read here".to_owned()],
         });
         configured.chain(unlisted).collect()
@@ -279,6 +267,7 @@ impl<'a> View<'a> {
             .running(assignment)
             .map(|(report, resource)| {
                 let mut row = self.running_row(report, resource);
+                row.group = Some(group.id);
                 if resource.home != report.node {
                     let better = group.candidates.iter().take_while(|candidate| **candidate != report.node);
                     let better = better.filter(|candidate| !self.running(assignment).any(|(other, _)| other.node == **candidate));
@@ -290,26 +279,22 @@ impl<'a> View<'a> {
         if running.is_empty() { vec![self.idle_row(group, assignment)] } else { running }
     }
 
-    /// Where an assignment is up.
-    fn running(&self, assignment: &Assignment) -> impl Iterator<Item = (&'a NodeReport, &'a ResourceReport)> {
-        self.node_reports().filter_map(move |report| {
-            resource_of(report, assignment).filter(|resource| resource.activity == Activity::Running).map(|resource| (report, resource))
-        })
-    }
-
     fn running_row(&self, report: &NodeReport, resource: &ResourceReport) -> Row {
         let failure = resource.problem.as_ref().map(|problem| format!("last failure: {}", problem.message));
         Row {
             resource: resource.resource.clone(),
+            group: None,
+            home_node: resource.home,
+            owner_node: Some(report.node),
             home: self.hostname(resource.home),
             owner: Some(self.hostname(report.node)),
             status: if resource.home == report.node { Status::Normal } else { Status::Backup },
             since: resource.since,
             what: {
-                let what = self.config.resource(&resource.resource);
+                let what = self.resource(&resource.resource);
                 let what = what.map_or_else(|| resource.what.clone(), |resource| describe(&resource.spec));
                 // Nothing is said of what is as usual.
-                if resource.driver == "native" { what } else { format!("{what}, by {}", resource.driver) }
+                if resource.driver == NATIVE { what } else { format!("{what}, by {}", resource.driver) }
             },
             notes: failure.into_iter().collect(),
             absent: false,
@@ -318,16 +303,21 @@ impl<'a> View<'a> {
 
     fn idle_row(&self, group: &Group, assignment: &Assignment) -> Row {
         let (status, owner) = self.idle_status(group, assignment);
-        let elsewhere = self.node_reports().any(|report| {
-            report.resources.iter().any(|resource| resource.resource == assignment.resource && resource.activity == Activity::Running)
+        // The same resource may have several homes.
+        let elsewhere = self.config.nodes.iter().any(|node| {
+            let other = Assignment { home: node.id, resource: assignment.resource.clone() };
+            self.running(&other).next().is_some()
         });
         Row {
             resource: assignment.resource.clone(),
+            group: Some(group.id),
+            home_node: group.home,
+            owner_node: owner,
             home: self.hostname(group.home),
             owner: owner.map(|owner| self.hostname(owner)),
             status,
             since: None,
-            what: self.config.resource(&assignment.resource).map_or_else(String::new, |resource| describe(&resource.spec)),
+            what: self.resource(&assignment.resource).map_or_else(String::new, |resource| describe(&resource.spec)),
             notes: group.candidates.iter().map(|candidate| self.why_not(*candidate, group, assignment)).collect(),
             absent: !elsewhere,
         }
@@ -336,9 +326,14 @@ impl<'a> View<'a> {
     /// The most hopeful explanation comes first.
     fn idle_status(&self, group: &Group, assignment: &Assignment) -> (Status, Option<NodeId>) {
         let activity_on = |wanted: Activity| {
-            group.candidates.iter().copied().find(|candidate| {
-                let report = self.member(*candidate).and_then(|member| member.report.as_ref());
-                report.and_then(|report| resource_of(report, assignment)).is_some_and(|resource| resource.activity == wanted)
+            group.candidates.iter().copied().find(|candidate| self.activity(*candidate, group, assignment) == Some(wanted))
+        };
+        // Reports are made one after another: while it is handed over, its new owner may have spoken before it knew.
+        let handed = || {
+            group.candidates.iter().copied().find_map(|candidate| {
+                let owner = self.group_on(candidate, group)?.owner.filter(|owner| *owner != candidate && self.is_up(*owner))?;
+                let could = matches!(self.activity(owner, group, assignment), Some(Activity::Stopped | Activity::Asking));
+                could.then_some(owner)
             })
         };
         let hidden = |candidate: &NodeId| self.member(*candidate).is_some_and(|member| member.up && member.report.is_none());
@@ -347,6 +342,8 @@ impl<'a> View<'a> {
             (Status::Starting, Some(owner))
         } else if let Some(owner) = activity_on(Activity::Stopping) {
             (Status::Stopping, Some(owner))
+        } else if let Some(owner) = handed() {
+            (Status::Starting, Some(owner))
         } else if group.candidates.iter().any(hidden) {
             (Status::Unknown, None)
         } else if group.candidates.iter().all(inactive) {
@@ -355,30 +352,6 @@ impl<'a> View<'a> {
             (Status::Failed, None)
         } else {
             (Status::Missing, None)
-        }
-    }
-
-    /// Why a candidate does not run it: its name and a reason.
-    fn why_not(&self, candidate: NodeId, group: &Group, assignment: &Assignment) -> String {
-        let name = self.name(candidate);
-        let Some(member) = self.member(candidate) else {
-            return format!("{name}: not known to the node asked");
-        };
-        let Some(report) = &member.report else {
-            return if member.up { format!("{name}: up, but it gave no report") } else { format!("{name}: down") };
-        };
-        let resource = resource_of(report, assignment);
-        if let Some(problem) = resource.and_then(|resource| resource.problem.as_ref()) {
-            let times = if problem.count > 1 { format!(" ({} failures)", problem.count) } else { String::new() };
-            return format!("{name}: {}{times}", problem.message);
-        }
-        let its_group = report.groups.iter().find(|its_group| its_group.group == group.id);
-        match (its_group, resource) {
-            (Some(its_group), _) if !its_group.reason.is_empty() => format!("{name}: {}", its_group.reason),
-            _ if self.config.node(candidate).is_some_and(|node| !node.active) => format!("{name}: inactive (node_is_active = 0)"),
-            (_, Some(resource)) => format!("{name}: {}", activity_word(resource.activity)),
-            (Some(its_group), None) => format!("{name}: {}", activity_word(its_group.activity)),
-            (None, None) => format!("{name}: its configuration does not list it"),
         }
     }
 
@@ -410,7 +383,7 @@ impl<'a> View<'a> {
 
     /// What may be active once only: for an address the address itself, since two nicknames may share one.
     fn exclusive_key(&self, report: &ResourceReport) -> String {
-        let spec = self.config.resource(&report.resource).map(|resource| &resource.spec);
+        let spec = self.resource(&report.resource).map(|resource| &resource.spec);
         match (report.resource.kind, spec) {
             (Kind::Address, Some(Spec::Address(address))) => format!("{} {}", Kind::Address, address.ip),
             (Kind::Address | Kind::Crontab, _) => report.resource.to_string(),
@@ -427,6 +400,28 @@ impl<'a> View<'a> {
         self.report.members.iter().filter(differs).map(|member| self.name(member.node)).collect()
     }
 
+    fn configurations(&self) -> Vec<(Fingerprint, Vec<String>)> {
+        let mut found: Vec<(Fingerprint, Vec<String>)> = vec![(self.config.fingerprint, Vec::new())];
+        for own in self.node_reports() {
+            let name = self.name(own.node);
+            match found.iter_mut().find(|(fingerprint, _)| *fingerprint == own.fingerprint) {
+                Some((_, names)) => names.push(name),
+                None => found.push((own.fingerprint, vec![name])),
+            }
+        }
+        found
+    }
+
+    fn lent(&self) -> Vec<LentVote> {
+        let votes = |own: &'a NodeReport| own.quorum.votes.iter().flatten().filter(|vote| **vote != own.node);
+        self.node_reports().flat_map(|own| votes(own).map(|vote| LentVote { vote: self.name(*vote), with: self.name(own.node) })).collect()
+    }
+
+    fn is_wished(&self, subject: Subject) -> bool {
+        let wishes = self.asked().map(|asked| asked.wishes.as_slice()).unwrap_or_default();
+        wishes.iter().any(|wish| wish.subject == subject && wish.wish == Wish::On)
+    }
+
     fn unheard(&self) -> Vec<(String, String)> {
         let mut pairs = Vec::new();
         for report in self.node_reports().filter(|report| self.is_up(report.node)) {
@@ -437,10 +432,6 @@ impl<'a> View<'a> {
             }
         }
         pairs
-    }
-
-    fn asked(&self) -> Option<&'a NodeReport> {
-        self.member(self.report.asked).and_then(|member| member.report.as_ref())
     }
 
     fn majority(&self) -> Majority {
@@ -461,20 +452,5 @@ impl<'a> View<'a> {
             },
             None => Majority { quorate: false, seen: 0, voters, silent: false, pair_rules, unknown: true },
         }
-    }
-}
-
-fn resource_of<'a>(report: &'a NodeReport, assignment: &Assignment) -> Option<&'a ResourceReport> {
-    report.resources.iter().find(|resource| resource.home == assignment.home && resource.resource == assignment.resource)
-}
-
-fn activity_word(activity: Activity) -> &'static str {
-    match activity {
-        Activity::Stopped => "stopped",
-        Activity::Asking => "asks for the lease",
-        Activity::Starting => "starting",
-        Activity::Running => "running",
-        Activity::Stopping => "stopping",
-        Activity::Failed => "failed",
     }
 }

@@ -5,9 +5,9 @@ use std::{net::IpAddr, time::Duration};
 use crate::{
     config::{default_options, default_server},
     model::{
-        Activity, Address, Application, Assignment, AssignmentId, CheckIntervals, ClusterReport, Config, Crontab, Driver, FileSystem,
-        Fingerprint, Group, GroupId, GroupReport, Interface, Keep, Kind, MemberReport, NodeConfig, NodeId, NodeReport, QuorumReport,
-        Resource, ResourceId, ResourceReport, Server, Service, Spec, Transport,
+        Activity, Address, Application, Assignment, AssignmentId, Cause, CheckIntervals, ClusterReport, Config, Crontab, Driver,
+        FileSystem, Fingerprint, Group, GroupId, GroupReport, Incident, IncidentKind, Interface, Keep, Kind, MemberReport, NodeConfig,
+        NodeId, NodeReport, QuorumReport, Resource, ResourceId, ResourceReport, Server, Service, Severity, Spec, Timeline, Transport,
     },
 };
 
@@ -80,17 +80,24 @@ fn node_report(config: &Config, id: NodeId, alive: &[NodeId]) -> NodeReport {
         started: NOON - 3600,
         fingerprint: config.fingerprint,
         eligible: true,
-        quorum: QuorumReport { quorate: true, voters_seen: voters, voters, silent: false, alive: alive.to_vec(), mismatched: vec![] },
+        quorum: QuorumReport {
+            quorate: true,
+            voters_seen: voters,
+            voters,
+            silent: false,
+            alive: alive.to_vec(),
+            mismatched: vec![],
+            votes: Some(vec![id]),
+        },
         groups: mine
             .clone()
             .map(|group| GroupReport {
                 group: group.id,
-                title: group.title(config),
                 rank: u32::try_from(group.candidates.iter().position(|candidate| *candidate == id).expect("a candidate")).expect("few"),
                 activity: activity(group.home),
                 lease_ms: (group.home == id && group.is_leased()).then_some(1400),
                 owner: Some(group.home),
-                reason: if group.home == id { String::new() } else { format!("{} runs it", config.name(group.home)) },
+                reason: String::new(),
             })
             .collect(),
         resources: mine
@@ -107,7 +114,17 @@ fn node_report(config: &Config, id: NodeId, alive: &[NodeId]) -> NodeReport {
             .collect(),
         wishes: vec![],
         dropped: vec![],
+        announcements: 0,
     }
+}
+
+/// The same in few words, as nodes tell each other: whatever is shown must not differ.
+pub fn outlined(report: &ClusterReport) -> ClusterReport {
+    let mut report = report.clone();
+    for own in report.members.iter_mut().filter_map(|member| member.report.as_mut()) {
+        own.resources.retain(|resource| !resource.is_unremarkable());
+    }
+    report
 }
 
 /// A node dies: no report, and nobody hears it.
@@ -142,7 +159,12 @@ pub fn set(report: &mut ClusterReport, name: &str, kind: Kind, nickname: &str, a
         .expect("a candidate for it");
     resource.activity = activity;
     resource.since = (activity == Activity::Running).then_some(NOON - 60);
-    let group = own.groups.iter_mut().find(|group| group.title.ends_with(&format!(":{nickname}"))).expect("its group");
+    let config = three_nodes();
+    let member = |group: &&Group| {
+        group.assignments.iter().any(|assignment| assignment.resource.kind == kind && assignment.resource.nickname == nickname)
+    };
+    let id = config.groups.iter().find(member).expect("its group").id;
+    let group = own.groups.iter_mut().find(|group| group.group == id).expect("told of");
     group.activity = activity;
     group.reason = reason.into();
 }
@@ -198,6 +220,48 @@ fn node(name: &str, number: u8) -> NodeConfig {
         checks: CheckIntervals { addresses: minute, filesystems: minute, services: minute, crontabs: minute, applications: minute },
         primary: vec![],
         backup: vec![],
+    }
+}
+
+/// Something that a node saw.
+pub fn event(node: &str, number: u64, at_ms: i64, text: &str) -> Incident {
+    Incident {
+        number,
+        at_ms,
+        boot_ms: 77,
+        node: node.to_owned(),
+        kind: IncidentKind::NodeUp,
+        severity: Severity::Info,
+        about: None,
+        group: None,
+        resource: None,
+        text: text.to_owned(),
+        timeline: None,
+        took_ms: None,
+        tells: true,
+    }
+}
+
+/// A group of cmnode1 came to cmnode2.
+pub fn failover(number: u64, at_ms: i64) -> Incident {
+    let timeline = Timeline {
+        from: Some("cmnode1".into()),
+        to: "cmnode2".into(),
+        cause: Cause::Silence,
+        detected_ms: Some(1500),
+        stopped_ms: None,
+        lease_ms: Some(1502),
+        running_ms: 1504,
+        announced_ms: Some(1504),
+    };
+    Incident {
+        kind: IncidentKind::Failover,
+        severity: Severity::Warning,
+        about: Some("cmnode1".into()),
+        group: Some("cmnode1:web".into()),
+        timeline: Some(timeline),
+        took_ms: Some(1504),
+        ..event("cmnode2", number, at_ms, "group cmnode1:web moved")
     }
 }
 

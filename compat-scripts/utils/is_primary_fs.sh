@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Prints TRUE when this node has the primary file systems, that is, has PRIMARY_FILESYSTEMS_IP on PRIMARY_FILESYSTEMS_ETH;
+# else FALSE. Both are set in my_cluster_info.sh.
+#
+# usage: is_primary_fs.sh
+#
+# Exit status: 0, or 1 when they are not set (FALSE is printed, too).
+set -u
+
+# shellcheck source-path=SCRIPTDIR source=cluster_functions.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/cluster_functions.sh" || exit 1
+print_role PRIMARY
