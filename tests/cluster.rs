@@ -69,6 +69,8 @@ struct World {
     clear: bool,
     /// Those of the link are fine whatever the others are.
     link_is_fine: bool,
+    /// Nodes whose clock stood still for so long.
+    behind: BTreeMap<NodeId, Duration>,
 }
 
 fn id(name: &str) -> NodeId {
@@ -95,6 +97,7 @@ impl World {
             disks: BTreeMap::new(),
             clear: true,
             link_is_fine: false,
+            behind: BTreeMap::new(),
             config: config.clone(),
         };
         for node in &config.nodes {
@@ -133,7 +136,8 @@ impl World {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
             let Some(core) = self.nodes.get_mut(&node) else { return };
-            for output in core.handle(event, self.now) {
+            let behind = self.behind.get(&node).copied().unwrap_or_default();
+            for output in core.handle(event, self.now.before(behind)) {
                 match output {
                     Output::Send { to, message } => {
                         let boot = BootId(node.0 ^ self.boots[&node]);
@@ -177,7 +181,8 @@ impl World {
     fn run(&mut self, time: Duration) {
         let end = self.now + time;
         loop {
-            let timer = self.nodes.iter().map(|(node, core)| (core.deadline().0, *node)).min();
+            let behind = |node: &NodeId| self.behind.get(node).copied().unwrap_or_default();
+            let timer = self.nodes.iter().map(|(node, core)| (core.deadline().0 + behind(node), *node)).min();
             let arrival = self.flying.front().map(|message| message.0);
             let next = timer.map(|(at, _)| at).into_iter().chain(arrival).min().unwrap_or(end);
             if next > end {
@@ -486,6 +491,27 @@ fn another_grouping_of_the_same_resource_never_makes_a_second_owner() {
     assert_eq!(world.owner().as_deref(), Some("a"));
     assert!(world.starts.iter().all(|(at, node)| *at < before || *node == id("a")));
     assert!(world.decisions.iter().any(|(.., decision)| matches!(decision, Decision::Mismatch { differs: true, .. })));
+}
+
+/// A virtual machine that its host stopped and let go on: by its own clock, its lease has hardly begun.
+#[test]
+fn an_owner_whose_clock_stood_still_lets_go_when_the_voters_name_another() {
+    let mut world = started(3, "");
+    let frozen = world.nodes.remove(&id("a")).unwrap();
+    world.running.remove(&id("a"));
+    world.run(MS * 5000);
+    assert_eq!(world.owner().as_deref(), Some("b"));
+    world.nodes.insert(id("a"), frozen);
+    world.behind.insert(id("a"), MS * 5000);
+    let thawed = world.now;
+    world.run(MS * 110);
+    let let_go = world.stops.iter().find(|(at, node, _)| *at >= thawed && *node == id("a"));
+    assert!(
+        matches!(let_go, Some((.., StopReason::LeaseLost))),
+        "within a heartbeat, not at the end of what it takes for its lease: {let_go:?}"
+    );
+    world.run(MS * 30_000);
+    assert_eq!(world.owner().as_deref(), Some("a"), "home again when it has been well");
 }
 
 #[test]

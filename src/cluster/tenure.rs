@@ -182,15 +182,23 @@ impl Claim {
 
     /// A voter granted it for a question asked at `asked`; our clock may run up to 1 % off its own, so the end is taken early.
     pub fn granted(&mut self, voter: usize, asked: Time, cap: Duration) {
-        let lease = self.lease.min(cap);
-        let end = asked + lease.saturating_sub(drift_margin(lease));
-        self.ends[voter] = self.ends[voter].max(end);
+        self.ends[voter] = self.ends[voter].max(self.end(asked, cap));
         self.refusals[voter] = None;
     }
 
-    /// A voter refused it.
-    pub fn refused(&mut self, voter: usize, reason: RefusalReason, now: Time) {
+    /// A voter refused it when it was asked at `asked`. One that has granted it to another since it granted it to us knows better than our clock
+    /// that our time is over: a virtual machine does not notice that its host stopped it for a while.
+    pub fn refused(&mut self, voter: usize, reason: RefusalReason, asked: Time, cap: Duration, now: Time) {
+        if matches!(reason, RefusalReason::Busy { .. }) && self.end(asked, cap) > self.ends[voter] {
+            self.ends[voter] = Time::ZERO;
+        }
         self.refusals[voter] = Some((reason, now));
+    }
+
+    /// Until when a grant would surely last that a voter gave when it was asked at `asked`.
+    fn end(&self, asked: Time, cap: Duration) -> Time {
+        let lease = self.lease.min(cap);
+        asked + lease.saturating_sub(drift_margin(lease))
     }
 
     /// Until when `needed` voters together surely grant it to nobody else.

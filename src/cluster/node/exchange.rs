@@ -173,8 +173,9 @@ impl Node {
             if claim.since > ack.version {
                 continue;
             }
+            let cap = cap.min(claim.lease_in(ack.version));
             if let Some(refusal) = ack.refused.iter().find(|refusal| refusal.group == tenure.group) {
-                claim.refused(voter, refusal.reason, now);
+                claim.refused(voter, refusal.reason, asked, cap, now);
                 continue;
             }
             let spoken_of = whole
@@ -184,7 +185,7 @@ impl Node {
                     _ => ack.version < self.version && ack.refused.len() < ENTRIES_PER_MESSAGE,
                 };
             if spoken_of {
-                claim.granted(voter, asked, cap.min(claim.lease_in(ack.version)));
+                claim.granted(voter, asked, cap);
             }
         }
     }
