@@ -5,48 +5,17 @@ use std::path::Path;
 use super::Settings;
 use crate::{
     config::default_server,
-    model::{Cause, Incident, IncidentKind, Severity, Timeline},
+    model::{Incident, IncidentKind, Severity, example},
 };
 
 /// Something that a node saw.
 pub fn event(severity: Severity, text: &str) -> Incident {
-    Incident {
-        number: 7,
-        at_ms: 1500,
-        boot_ms: 77,
-        node: "node2".into(),
-        kind: IncidentKind::ResourceFailed,
-        severity,
-        about: None,
-        group: None,
-        resource: None,
-        text: text.into(),
-        timeline: None,
-        took_ms: None,
-        tells: true,
-    }
+    Incident { kind: IncidentKind::ResourceFailed, severity, ..example::event("node2", 7, 1500, text) }
 }
 
 /// A failover from node1 to node2.
 pub fn failover() -> Incident {
-    let timeline = Timeline {
-        from: Some("node1".into()),
-        to: "node2".into(),
-        cause: Cause::Silence,
-        detected_ms: Some(1500),
-        stopped_ms: None,
-        lease_ms: Some(1502),
-        running_ms: 1504,
-        announced_ms: Some(1504),
-    };
-    Incident {
-        kind: IncidentKind::Failover,
-        about: Some("node1".into()),
-        group: Some("node1:web".into()),
-        timeline: Some(timeline),
-        took_ms: Some(1504),
-        ..event(Severity::Warning, "group node1:web\0 moved")
-    }
+    Incident { text: "group node1:web\0 moved".to_owned(), ..example::failover("node1", "node2", 7, 1500) }
 }
 
 /// Settings with every directory in this place, that tell nobody.

@@ -1,7 +1,7 @@
 //! The `[CM_SERVER]` keys about telling people: their values, and whether this host has what they name.
 
 use std::{
-    fs, io,
+    fs,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
@@ -9,6 +9,7 @@ use std::{
 use crate::model::{Alerts, Config, Relay, Severity, Webhook};
 
 use super::{
+    auth::secret,
     fields::Fields,
     finding::{self, Finding, Findings},
     source::Text,
@@ -177,21 +178,9 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
         }
     }
     if let Some(webhook) = &alerts.webhook {
-        if let Some(name) = &webhook.token {
-            let path = server.auth_dir.join(name);
-            match fs::metadata(&path) {
-                Ok(metadata) if !metadata.is_file() => {
-                    say(finding::Severity::Warning, format!("webhook_token: {} is no file", path.display()));
-                }
-                Ok(metadata) if metadata.mode() & 0o077 != 0 => {
-                    say(finding::Severity::Warning, format!("webhook_token: others may read {0}; chmod 600 {0}", path.display()));
-                }
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                    say(finding::Severity::Warning, format!("webhook_token: {} could not be checked by this user", path.display()));
-                }
-                Err(error) => say(finding::Severity::Warning, format!("webhook_token: {} is missing: {error}", path.display())),
-            }
+        let token = webhook.token.as_ref().map(|name| secret(&server.auth_dir.join(name), "webhook_token"));
+        if let Some(Err(fault)) = token {
+            say(finding::Severity::Warning, fault);
         }
         if let Some(path) = webhook.authorities.as_ref().filter(|path| !path.is_file()) {
             say(finding::Severity::Warning, format!("webhook_ca: {} is no file", path.display()));

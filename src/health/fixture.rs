@@ -5,11 +5,13 @@ use std::{net::IpAddr, time::Duration};
 use crate::{
     config::{default_options, default_server},
     model::{
-        Activity, Address, Application, Assignment, AssignmentId, Cause, CheckIntervals, ClusterReport, Config, Crontab, Driver,
-        FileSystem, Fingerprint, Group, GroupId, GroupReport, Incident, IncidentKind, Interface, Keep, Kind, MemberReport, NodeConfig,
-        NodeId, NodeReport, QuorumReport, Resource, ResourceId, ResourceReport, Server, Service, Severity, Spec, Timeline, Transport,
+        Activity, Address, Application, Assignment, AssignmentId, CheckIntervals, ClusterReport, Config, Crontab, Driver, FileSystem,
+        Fingerprint, Group, GroupId, GroupReport, Incident, Interface, Keep, Kind, MemberReport, NodeConfig, NodeId, NodeReport,
+        QuorumReport, Resource, ResourceId, ResourceReport, Server, Service, Spec, Transport, example,
     },
 };
+
+pub use crate::model::example::event;
 
 /// 2026-03-01 12:00:00 UTC.
 pub const NOON: i64 = 1_772_366_400;
@@ -223,46 +225,9 @@ fn node(name: &str, number: u8) -> NodeConfig {
     }
 }
 
-/// Something that a node saw.
-pub fn event(node: &str, number: u64, at_ms: i64, text: &str) -> Incident {
-    Incident {
-        number,
-        at_ms,
-        boot_ms: 77,
-        node: node.to_owned(),
-        kind: IncidentKind::NodeUp,
-        severity: Severity::Info,
-        about: None,
-        group: None,
-        resource: None,
-        text: text.to_owned(),
-        timeline: None,
-        took_ms: None,
-        tells: true,
-    }
-}
-
 /// A group of cmnode1 came to cmnode2.
 pub fn failover(number: u64, at_ms: i64) -> Incident {
-    let timeline = Timeline {
-        from: Some("cmnode1".into()),
-        to: "cmnode2".into(),
-        cause: Cause::Silence,
-        detected_ms: Some(1500),
-        stopped_ms: None,
-        lease_ms: Some(1502),
-        running_ms: 1504,
-        announced_ms: Some(1504),
-    };
-    Incident {
-        kind: IncidentKind::Failover,
-        severity: Severity::Warning,
-        about: Some("cmnode1".into()),
-        group: Some("cmnode1:web".into()),
-        timeline: Some(timeline),
-        took_ms: Some(1504),
-        ..event("cmnode2", number, at_ms, "group cmnode1:web moved")
-    }
+    example::failover("cmnode1", "cmnode2", number, at_ms)
 }
 
 /// The defaults, with the count of heartbeats that the template has.

@@ -347,3 +347,51 @@ mod tests {
         assert_eq!(Incident::title(&long), long, "cut again it is the same");
     }
 }
+
+/// Events for tests.
+#[cfg(test)]
+pub mod example {
+    use super::{Cause, Incident, IncidentKind, Severity, Timeline};
+
+    /// Something that a node saw.
+    pub fn event(node: &str, number: u64, at_ms: i64, text: &str) -> Incident {
+        Incident {
+            number,
+            at_ms,
+            boot_ms: 77,
+            node: node.to_owned(),
+            kind: IncidentKind::NodeUp,
+            severity: Severity::Info,
+            about: None,
+            group: None,
+            resource: None,
+            text: text.to_owned(),
+            timeline: None,
+            took_ms: None,
+            tells: true,
+        }
+    }
+
+    /// A group called web went from one node to another, which had found the first dead.
+    pub fn failover(from: &str, to: &str, number: u64, at_ms: i64) -> Incident {
+        let timeline = Timeline {
+            from: Some(from.to_owned()),
+            to: to.to_owned(),
+            cause: Cause::Silence,
+            detected_ms: Some(1500),
+            stopped_ms: None,
+            lease_ms: Some(1502),
+            running_ms: 1504,
+            announced_ms: Some(1504),
+        };
+        Incident {
+            kind: IncidentKind::Failover,
+            severity: Severity::Warning,
+            about: Some(from.to_owned()),
+            group: Some(format!("{from}:web")),
+            timeline: Some(timeline),
+            took_ms: Some(1504),
+            ..event(to, number, at_ms, &format!("group {from}:web moved"))
+        }
+    }
+}

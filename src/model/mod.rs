@@ -27,6 +27,8 @@ pub use file_system::{MountSource, is_bind};
 pub use ids::{
     Assignment, AssignmentId, BootId, ElectorateId, Fingerprint, Generation, GroupId, Kind, NodeId, ResourceId, Tag, Version, VoteNumber,
 };
+#[cfg(test)]
+pub use incident::example;
 pub use incident::{Cause, EventDocument, EventPage, EventQuery, EventsDocument, Incident, IncidentKind, Severity, Timeline};
 pub use message::{
     Ack, Claims, Definition, Digest, Entry, Fact, Heartbeat, Late, Message, NodeState, Refusal, RefusalReason, Relayed, Roster, Stance,
