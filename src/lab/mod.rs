@@ -5,6 +5,7 @@
 //! anonymous and hangs on this process: nothing is named under /run, and when the laboratory is dropped, or the process
 //! dies, namespaces and daemons are gone. Never touches the machine's own network, nor any process it did not start.
 
+mod cost;
 mod demo;
 mod directory;
 mod http;
@@ -12,6 +13,7 @@ mod namespace;
 mod node;
 mod plan;
 mod probe;
+mod record;
 mod sampler;
 mod shell;
 mod switch;
@@ -25,12 +27,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use cost::{Cost, Memory, Packets};
 pub use demo::demo;
 pub use http::Http;
 pub use namespace::Namespace;
 pub use node::{LabNode, Said};
 pub use plan::{NodePlan, Plan};
 pub use probe::{Mark, Probe};
+pub use record::{processors, record};
 pub use sampler::{Change, Sampler};
 pub use shell::{Shell, Spoken};
 pub use switch::{Port, Protocol, Switch};
@@ -40,6 +44,12 @@ use directory::Directory;
 /// Why a laboratory could not be set up or used.
 #[derive(Debug, thiserror::Error)]
 pub enum LabError {
+    /// A document has no place for the rows of a run.
+    #[error("{} has no table between the two comments of its writer", document.display())]
+    NoTable {
+        /// The document.
+        document: PathBuf,
+    },
     /// Neither root nor a user namespace.
     #[error(
         "the laboratory makes network namespaces, which needs root or unprivileged user namespaces, and neither is to be had here: run it as root ({detail})"
@@ -219,6 +229,14 @@ impl Lab {
     /// [`LabError`], when sockets are refused.
     pub fn sampler_of(&self, address: IpAddr) -> Result<Sampler, LabError> {
         Sampler::start(self.nodes.iter().map(LabNode::namespace), address)
+    }
+
+    /// Begins to watch on which of the first few nodes the plan's address is: a look at each of hundreds would be a load of its own.
+    ///
+    /// # Errors
+    /// [`LabError`], when sockets are refused.
+    pub fn sampler_on(&self, nodes: usize) -> Result<Sampler, LabError> {
+        Sampler::start(self.nodes.iter().take(nodes).map(LabNode::namespace), plan::SERVED.into())
     }
 
     /// Waits until `condition` holds, looking every few milliseconds, and fails when a daemon ends meanwhile by itself.

@@ -13,6 +13,9 @@ pub(super) const CLIENT_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 200);
 /// Where the client is, too.
 pub(super) const CLIENT_ADDRESS_6: Ipv6Addr = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 200);
 
+/// Nodes that have 10.77.0.1 and on; the next have 10.77.1.1 and on.
+const NETWORK: usize = 90;
+
 /// A cluster to be built.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -71,13 +74,16 @@ impl Plan {
     /// The keep-alive address of a node.
     #[must_use]
     pub fn address(node: usize) -> Ipv4Addr {
-        Ipv4Addr::new(10, 77, 0, host_part(node))
+        let part = |number: usize| u8::try_from(number).unwrap_or(u8::MAX);
+        Ipv4Addr::new(10, 77, part(node / NETWORK), part(node % NETWORK + 1))
     }
 
     /// The IPv6 address of a node.
     #[must_use]
     pub fn address_6(node: usize) -> Ipv6Addr {
-        Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, u16::from(host_part(node)))
+        // Beyond the first few, away from what else is there.
+        let part = if node < NETWORK { node + 1 } else { 0x1000 + node };
+        Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, u16::try_from(part).unwrap_or(u16::MAX))
     }
 
     /// T.
@@ -131,11 +137,6 @@ impl Plan {
 /// A plan is written before its directory is known: `@` stands for it.
 fn with_directory(lines: &str, directory: &str) -> String {
     lines.replace('@', directory)
-}
-
-/// Nodes have the addresses from .1 on, up to .99.
-fn host_part(node: usize) -> u8 {
-    u8::try_from(node + 1).ok().filter(|part| *part < 100).unwrap_or(99)
 }
 
 #[cfg(test)]

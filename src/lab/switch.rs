@@ -80,7 +80,7 @@ impl Switch {
         ))?;
         namespace.ip(&format!(
             "link set eth0 up\n\
-             address add {address}/24 dev eth0\n\
+             address add {address}/16 dev eth0\n\
              address add {address_6}/64 dev eth0 nodad\n"
         ))
     }

@@ -13,6 +13,7 @@ mod page;
 mod partition;
 mod reload;
 mod resources;
+mod rest;
 #[path = "../frozen/seal.rs"]
 mod seal;
 mod start;

@@ -109,6 +109,11 @@ impl Evidence {
         last.filter(|look| look.arrived.elapsed() < Duration::from_secs(1)).map(|look| look.active.clone()).unwrap_or_default()
     }
 
+    /// Whether there was a look at this node since then.
+    pub fn looked_since(&self, node: usize, since: Instant) -> bool {
+        lock(&self.record).looks.get(&node).and_then(|looks| looks.last()).is_some_and(|look| look.arrived >= since)
+    }
+
     /// The nodes where a resource is active.
     pub fn owners(&self, resource: &str) -> Vec<usize> {
         let nodes: Vec<usize> = lock(&self.record).looks.keys().copied().collect();

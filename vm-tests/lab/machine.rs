@@ -214,12 +214,14 @@ impl Machine {
         self.wait("state", BOOT, || self.control("query-status", &json!({}))["status"] == "paused");
         self.thaw();
         self.reachable();
+        self.set_clock();
+        self.must("head -c 64 /dev/hwrng >/dev/urandom");
+    }
+
+    /// Gives it the time of day of this host.
+    pub fn set_clock(&self) {
         let now = jiff::Timestamp::now();
-        self.must(&format!(
-            "date -u -s @{}.{:09} >/dev/null; head -c 64 /dev/hwrng >/dev/urandom",
-            now.as_second(),
-            now.subsec_nanosecond()
-        ));
+        self.must(&format!("date -u -s @{}.{:09} >/dev/null", now.as_second(), now.subsec_nanosecond()));
     }
 
     /// What tells why a test failed, as far as it can be had.

@@ -1,6 +1,8 @@
 //! What a scenario measured, and the table of all of them in docs/vm-tests.md.
 
-use std::{collections::BTreeMap, fs, path::Path, time::Duration};
+use std::{collections::BTreeMap, path::Path, time::Duration};
+
+use drcm::lab::processors;
 
 use super::{
     COUNT, CRONTAB, INTERVAL, LEASE, SHARE, SITE, WEB, WRITER,
@@ -9,10 +11,6 @@ use super::{
 
 /// The columns: what the sampler calls them.
 const COLUMNS: [&str; 7] = [SITE, WEB, "mount:nfs3", "mount:nfs4", SHARE, WRITER, CRONTAB];
-/// Between these lines of the document all is written by the run.
-const BEGIN: &str = "<!-- written by make vm-test: begin -->";
-const END: &str = "<!-- written by make vm-test: end -->";
-
 /// How long each resource was gone.
 #[derive(Clone, Debug, Default)]
 pub struct Outages(BTreeMap<String, Duration>);
@@ -60,27 +58,20 @@ fn words(gone: Duration) -> String {
 
 /// Puts the rows of a scenario into the document, in the place of its earlier ones.
 pub fn record(document: &Path, order: &[&str], scenario: &str, report: &Report, image: &Image) {
-    let text = fs::read_to_string(document).unwrap();
-    let (before, rest) = text.split_once(BEGIN).unwrap_or_else(|| panic!("{} has no place for the table", document.display()));
-    let (table, after) = rest.split_once(END).unwrap();
-    let name = |row: &str| row.trim_start_matches("| ").split(" |").next().unwrap_or_default().to_owned();
-    let mut rows: Vec<String> =
-        table.lines().filter(|line| order.contains(&name(line).as_str()) && name(line) != scenario).map(str::to_owned).collect();
     let made = format!("{}, {} ({}), {}", jiff::Zoned::now().date(), env!("CARGO_PKG_VERSION"), image.package, accelerator(image));
-    for (what, outages, also) in &report.rows {
-        rows.push(format!("| {scenario} | {what} | {} | {also} | {made} |", cells(outages).join(" | ")));
-    }
-    rows.sort_by_key(|row| order.iter().position(|scenario| *scenario == name(row)));
-    let text = format!(
-        "{before}{BEGIN}\n\nh = {} ms, dead_node_count = {COUNT}, T = {} s. Last written on a host with {}.\n\n\
+    let row = |(what, outages, also): &(String, Outages, String)| {
+        format!("| {scenario} | {what} | {} | {also} | {made} |", cells(outages).join(" | "))
+    };
+    let rows: Vec<String> = report.rows.iter().map(row).collect();
+    let heading = format!(
+        "h = {} ms, dead_node_count = {COUNT}, T = {} s. Last written on {}.\n\n\
          | scenario | what happened | address | nginx | NFS 3 | NFS 4.2 | CIFS | application | crontab | longest in T | also | when, version (package), processors |\n\
-         |---|---|---|---|---|---|---|---|---|---|---|---|\n{}\n\n{END}{after}",
+         |---|---|---|---|---|---|---|---|---|---|---|---|",
         INTERVAL.as_millis(),
         LEASE.as_secs(),
-        host(),
-        rows.join("\n")
+        processors(),
     );
-    fs::write(document, text).unwrap();
+    drcm::lab::record(document, "make vm-test", order, scenario, &heading, &rows).unwrap();
 }
 
 fn accelerator(image: &Image) -> &'static str {
@@ -88,12 +79,4 @@ fn accelerator(image: &Image) -> &'static str {
         Accelerator::Kvm => "KVM",
         Accelerator::Tcg => "emulated",
     }
-}
-
-/// The processors of this host.
-fn host() -> String {
-    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let names: Vec<&str> =
-        text.lines().filter(|line| line.starts_with("model name")).filter_map(|line| line.split_once(": ")).map(|(_, name)| name).collect();
-    format!("{} processors ({})", names.len(), names.first().unwrap_or(&"of unknown kind").trim())
 }

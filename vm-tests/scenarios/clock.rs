@@ -22,7 +22,7 @@ pub fn run(image: &Image) -> Report {
     let (_, lost) = site.http.counts(since);
     assert_eq!(lost, 0, "pages were lost");
     for node in 0..NODES {
-        site.node(node).wake();
+        site.node(node).set_clock();
     }
     site.conclude(&mut report, &[]);
     report

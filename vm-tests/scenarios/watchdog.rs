@@ -59,6 +59,7 @@ pub fn run(image: &Image) -> Report {
     sleep(LEASE);
     site.thaw(0);
     let thawed = Instant::now();
+    site.wait("look at node1", LONG, || site.evidence.looked_since(0, thawed));
     site.wait("end of everything on node1", LONG, || {
         site.evidence.owners(SITE) == [1] && site.evidence.owners(WEB) == [1] && site.evidence.owners(CRONTAB) == [1]
     });
