@@ -20,7 +20,7 @@ fn what_a_backup_could_not_run_is_named_before_it_has_to() {
     let directory = cluster.lab.directory().display().to_string();
     let text = fs::read_to_string(&file).unwrap();
     let resources = format!(
-        "[CM_IPADDRS]\nloose, 10.255.255.9, 24, nodevice0,\n[CM_CRONTABS]\njobs, {directory}/jobs, {directory}\n\
+        "[CM_IPADDRS]\nloose, 10.255.255.9, 24, nodevice0,\n[CM_CRONTABS]\njobs, {directory}/jobs, {directory}/cron\n\
          [CM_SERVICES]\nown, own, /opt/drcm/missing.sh\n[CM_APPLICATIONS]\nfeed, nobody-here:root, /bin/true, /bin/true\n\
          [CM_FILESYSTEMS]\ndata, 127.0.0.1:/data, /data, /etc/drcm/resources/nfs.sh\n[CM_NODE]\n"
     );
