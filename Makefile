@@ -7,6 +7,8 @@
 #   make test           every test; needs root, or unprivileged user namespaces for all but those that boot whole systems
 #   make vm-test        every scenario in virtual machines: network mounts, power failures, reboots, clocks; writes the table in
 #                       docs/vm-tests.md. SCENARIO=short or SCENARIO=nfs: some of it, without the table. Needs root
+#   make bench          every figure of docs/performance.md, measured here beside keepalived, and written there. FIGURE=failover: one,
+#                       without the table. Needs root
 #   make lint           rustfmt, clippy, cargo-deny, shellcheck
 #   make sim SEEDS=N    N seeds of the simulator
 #   make model DEPTH=N  every interleaving of three nodes, deeper than in `make test`: to depth N, or +N steps further
@@ -24,13 +26,14 @@ SEEDS ?= 10000
 DEPTH ?= +1
 FUZZ_SECONDS ?= 600
 SCENARIO ?= all
+FIGURE ?= all
 CARGO ?= cargo
 DESTDIR ?=
 UNITDIR ?= /usr/lib/systemd/system
 MUSL ?= $(shell uname -m)-unknown-linux-musl
 COMMITTED = $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 
-.PHONY: build static demo test vm-test lint sim model fuzz mutants man reference install_root uninstall_root package-build deb rpm fmt setup-build setup-demo setup-test setup-lint setup-fuzz setup-package setup-static setup-vm
+.PHONY: build static demo test vm-test bench lint sim model fuzz mutants man reference install_root uninstall_root package-build deb rpm fmt setup-build setup-demo setup-test setup-bench setup-lint setup-fuzz setup-package setup-static setup-vm
 
 build: setup-build
 	$(CARGO) build --release --locked --bins
@@ -50,6 +53,10 @@ test: setup-test
 vm-test: setup-vm deb
 	$(CARGO) build --locked --example vm-tests
 	$(CARGO) run --locked --quiet --example vm-tests -- $(SCENARIO)
+
+bench: setup-bench build
+	$(CARGO) build --release --locked --example bench
+	./target/release/examples/bench $(FIGURE)
 
 lint: setup-lint
 	$(CARGO) fmt --check
@@ -99,5 +106,5 @@ mutants: setup-test
 fmt:
 	$(CARGO) fmt
 
-setup-build setup-demo setup-test setup-lint setup-fuzz setup-package setup-static setup-vm: setup-%:
+setup-build setup-demo setup-test setup-bench setup-lint setup-fuzz setup-package setup-static setup-vm: setup-%:
 	@MUSL=$(MUSL) scripts/setup $*
