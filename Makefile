@@ -46,7 +46,8 @@ demo: setup-demo build
 
 test: setup-test
 	$(CARGO) nextest run --locked --all-targets --no-run
-	scripts/with-namespaces $(CARGO) nextest run --locked --all-targets --no-fail-fast $$(scripts/container-root --filter)
+	scripts/with-namespaces $(CARGO) nextest run --locked --all-targets --no-fail-fast $$(scripts/container-root --filter); \
+		status=$$?; scripts/steadily --report; exit $$status
 	$(CARGO) test --locked --doc
 
 # What is tested is the package.

@@ -153,3 +153,35 @@ fn the_cluster_that_a_plan_describes_is_the_one_that_is_read() {
     assert_eq!(cfg.resources[0].driver, Driver::Native);
     config::load_auth(&cfg.server.auth_dir).unwrap();
 }
+
+#[test]
+fn a_test_that_failed_without_its_processors_runs_again_and_is_named_but_never_one_that_saw_two_owners() {
+    let directory = std::env::temp_dir().join(format!("drcm-steadily-{}", std::process::id()));
+    fs::create_dir_all(&directory).unwrap();
+    // Fails as often as it is told, and counts.
+    let program = "echo >> $COUNT; echo spoken; echo \"thread panicked at $WORDS\" >&2; test $(wc -l < $COUNT) -gt $FAILURES";
+    let run = |what: &str, excuse: &str, failures: &str, words: &str| {
+        let count = directory.join(what);
+        let output = Command::new("scripts/steadily")
+            .args(["sh", "-c", program, "the_test"])
+            .envs([("COUNT", count.to_str().unwrap()), ("FAILURES", failures), ("WORDS", words)])
+            .envs([("CARGO_TARGET_DIR", directory.to_str().unwrap()), ("DRCM_STEAL_EXCUSE", excuse), ("DRCM_STEAL_PATIENCE", "1")])
+            .output()
+            .unwrap();
+        let report = Command::new("scripts/steadily").arg("--report").env("CARGO_TARGET_DIR", &directory).output().unwrap();
+        let runs = fs::read_to_string(&count).unwrap().lines().count();
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(said.matches("spoken").count(), runs, "{said}");
+        (output.status.code(), runs, String::from_utf8(report.stdout).unwrap())
+    };
+    let (never, always) = ("1000000000", "0");
+    assert_eq!(run("passes", always, "0", "nothing"), (Some(0), 1, String::new()));
+    assert_eq!(run("calm", never, "1", "nothing"), (Some(1), 1, String::new()));
+    assert_eq!(run("law", always, "1", "the address was on two nodes"), (Some(1), 1, String::new()));
+    let (code, runs, report) = run("again", always, "2", "main.rs:1");
+    assert_eq!((code, runs, report.matches("the_test: ").count()), (Some(0), 3, 2), "{report}");
+    assert!(report.contains("panicked at main.rs:1"), "{report}");
+    let (code, runs, report) = run("given up", always, "9", "nothing");
+    assert_eq!((code, runs, report.matches("the_test: ").count()), (Some(1), 4, 3), "{report}");
+    fs::remove_dir_all(directory).unwrap();
+}
