@@ -66,7 +66,8 @@ impl Switch {
         Ok(Self { namespace, filtered: BTreeSet::new(), blocked: BTreeSet::new(), loss: BTreeMap::new() })
     }
 
-    /// Puts an `eth0` with these addresses into a namespace, with its other end in a port of the switch.
+    /// Puts an `eth0` with these addresses into a namespace, with its other end in a port of the switch. The network is as large as that of
+    /// the address that is served, as on most sites; the nodes of a large plan, which it cannot hold, have a route.
     ///
     /// # Errors
     /// [`LabError::Command`].
@@ -80,7 +81,8 @@ impl Switch {
         ))?;
         namespace.ip(&format!(
             "link set eth0 up\n\
-             address add {address}/16 dev eth0\n\
+             address add {address}/24 dev eth0\n\
+             route add 10.77.0.0/16 dev eth0 src {address}\n\
              address add {address_6}/64 dev eth0 nodad\n"
         ))
     }
