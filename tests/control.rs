@@ -88,7 +88,7 @@ impl Daemon {
     }
 
     async fn remote(&self, request: &Request) -> Result<Response, ControlError> {
-        client::ask_remote(self.address, KEY, request, PATIENCE).await
+        client::ask_remote(self.address, KEY.into(), request, PATIENCE).await
     }
 
     /// Every honest client still gets its answer.
@@ -173,8 +173,8 @@ fn the_blocking_client_gets_the_same_answers() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let daemon = runtime.block_on(Daemon::start());
     assert_eq!(blocking::ask_local(&daemon.run_dir.0, &nodes(3), PATIENCE).unwrap(), pings(3));
-    assert_eq!(blocking::ask_remote(daemon.address, KEY, &nodes(3), PATIENCE).unwrap(), pings(3));
-    assert_eq!(blocking::ask_any(&[daemon.address], KEY, &nodes(3), PATIENCE).unwrap(), (daemon.address, pings(3)));
+    assert_eq!(blocking::ask_remote(daemon.address, KEY.into(), &nodes(3), PATIENCE).unwrap(), pings(3));
+    assert_eq!(blocking::ask_any(&[daemon.address], KEY.into(), &nodes(3), PATIENCE).unwrap(), (daemon.address, pings(3)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -270,7 +270,7 @@ async fn without_the_authkey_not_a_byte_comes_back() {
         let _ = time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("the connection is closed soon");
         assert!(answer.is_empty());
     }
-    let error = client::ask_remote(daemon.address, b"another key", &Request::Ping, SECOND).await.unwrap_err();
+    let error = client::ask_remote(daemon.address, b"another key"[..].into(), &Request::Ping, SECOND).await.unwrap_err();
     assert!(matches!(error, ControlError::Closed { .. }) && error.to_string().contains("authkey"), "{error}");
     daemon.assert_well().await;
 }
@@ -305,22 +305,22 @@ async fn dead_nodes_cost_no_more_than_the_timeout_and_nothing_when_another_answe
     let timeout = Duration::from_millis(700);
 
     let began = Instant::now();
-    let error = client::ask_remote(dead, KEY, &Request::Ping, timeout).await.unwrap_err();
+    let error = client::ask_remote(dead, KEY.into(), &Request::Ping, timeout).await.unwrap_err();
     assert!(matches!(error, ControlError::TimedOut { .. }), "{error}");
     assert!(began.elapsed() < SECOND, "{:?}", began.elapsed());
 
     let began = Instant::now();
-    let answer = client::ask_any(&[dead, dead, refusing, daemon.address], KEY, &Request::Ping, timeout).await.unwrap();
+    let answer = client::ask_any(&[dead, dead, refusing, daemon.address], KEY.into(), &Request::Ping, timeout).await.unwrap();
     assert_eq!(answer, (daemon.address, Response::Pong));
     assert!(began.elapsed() < timeout, "{:?}", began.elapsed());
 
     let began = Instant::now();
-    let error = client::ask_any(&[dead, refusing, dead], KEY, &Request::Ping, timeout).await.unwrap_err();
+    let error = client::ask_any(&[dead, refusing, dead], KEY.into(), &Request::Ping, timeout).await.unwrap_err();
     assert!(began.elapsed() < SECOND, "{:?}", began.elapsed());
     let ControlError::NobodyAnswered { failures } = &error else { panic!("{error}") };
     assert_eq!(failures.len(), 3);
     assert!(error.to_string().contains("127.0.0.1:1") && error.to_string().contains("within 700 ms"), "{error}");
-    let error = client::ask_any(&[], KEY, &Request::Ping, timeout).await.unwrap_err();
+    let error = client::ask_any(&[], KEY.into(), &Request::Ping, timeout).await.unwrap_err();
     assert_eq!(error.to_string(), "no node answered: there is nobody to ask");
 }
 
@@ -328,7 +328,7 @@ async fn dead_nodes_cost_no_more_than_the_timeout_and_nothing_when_another_answe
 async fn a_refusal_is_passed_on_only_when_there_is_no_better_answer() {
     let refusing = Daemon::with(Directory::new(), Arc::new(|_| Box::pin(async { Response::Refused("not I".into()) }))).await;
     let good = Daemon::start().await;
-    let ask = async |addresses: &[SocketAddr]| client::ask_any(addresses, KEY, &Request::Ping, SECOND).await.unwrap().1;
+    let ask = async |addresses: &[SocketAddr]| client::ask_any(addresses, KEY.into(), &Request::Ping, SECOND).await.unwrap().1;
     assert_eq!(ask(&[refusing.address, good.address]).await, Response::Pong);
     assert_eq!(ask(&[refusing.address, "127.0.0.1:1".parse().unwrap()]).await, Response::Refused("not I".into()));
 }

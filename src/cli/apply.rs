@@ -17,8 +17,11 @@ use super::{
     output::{print, printable},
 };
 use crate::{
-    config::{self, AuthKey, load_auth_for},
-    control::{ControlError, MAX_QUESTION, client},
+    config::{self, load_auth_for},
+    control::{
+        ControlError, MAX_QUESTION,
+        client::{self, Caller},
+    },
     model::{Apply, Config, Fingerprint, NodeId, Request, Response},
 };
 
@@ -58,7 +61,7 @@ struct Target {
 /// Everybody who is asked, and how.
 struct Round<'a> {
     targets: Vec<Target>,
-    key: &'a AuthKey,
+    caller: Caller<'a>,
 }
 
 /// Asks every node, and when all agree lets all switch.
@@ -80,7 +83,8 @@ pub fn run(client: &Client, change: &Change) -> Result<Exit, CliError> {
     let without = change.without.iter().map(|wanted| client.node(wanted).map(|node| node.id)).collect::<Result<Vec<_>, _>>()?;
     let key = load_auth_for(&before.server.auth_dir, &before.server.cluster_user)
         .map_err(|fault| not_done(format!("the other nodes cannot be asked: {fault}")))?;
-    let round = Round { targets: targets(before, after, &without), key: &key };
+    let caller = Caller { authkey: key.bytes(), from: client.address() };
+    let round = Round { targets: targets(before, after, &without), caller };
     print(&remarks(before, after, &without))?;
     client.block_on(async {
         let ticket = ticket()?;
@@ -194,7 +198,7 @@ impl Round<'_> {
     async fn ask(&self, target: &Target, request: &Request, patience: Duration) -> Result<Response, ControlError> {
         let mut answer = None;
         for address in &target.addresses {
-            let asked = client::ask_remote(*address, self.key.bytes(), request, patience).await;
+            let asked = client::ask_remote(*address, self.caller, request, patience).await;
             let done = asked.is_ok();
             answer = Some(asked);
             if done {

@@ -1,6 +1,7 @@
 //! The commands of the client: fetch, render, print, and the exit code.
 
 use std::{
+    net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
@@ -71,6 +72,12 @@ impl Client {
     #[must_use]
     pub fn file(&self) -> &Path {
         &self.file
+    }
+
+    /// The address by which the nodes know this machine, when it is one of them.
+    #[must_use]
+    pub fn address(&self) -> Option<IpAddr> {
+        self.config.node(self.here?).map(|node| node.keep_alive_ip)
     }
 
     /// The node that an operator means.

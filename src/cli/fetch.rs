@@ -8,7 +8,10 @@ use futures_util::future::join_all;
 use super::ping::Echo;
 use crate::{
     config::{AuthFault, AuthKey, load_auth_for},
-    control::{ControlError, client},
+    control::{
+        ControlError,
+        client::{self, Caller},
+    },
     model::{ClusterReport, Config, EventPage, EventQuery, NodeConfig, NodeId, Request, Response},
 };
 
@@ -129,7 +132,7 @@ impl<'a> Source<'a> {
 
     async fn ping_directly(&self, node: &NodeConfig, key: &AuthKey) -> Echo {
         let began = tokio::time::Instant::now();
-        match client::ask_remote(self.status_address(node), key.bytes(), &Request::Ping, PING_PATIENCE).await {
+        match client::ask_remote(self.status_address(node), self.caller(key), &Request::Ping, PING_PATIENCE).await {
             Ok(Response::Pong) => Ok(began.elapsed()),
             Ok(other) => Err(unexpected(other)),
             Err(error) => Err(error.to_string()),
@@ -145,7 +148,7 @@ impl<'a> Source<'a> {
             let index = addresses.iter().position(|other| other == address);
             index.map_or_else(|| address.to_string(), |index| format!("{}@{}", others[index].name, others[index].keep_alive_ip))
         };
-        match client::ask_any(&addresses, key.bytes(), request, PATIENCE).await {
+        match client::ask_any(&addresses, self.caller(&key), request, PATIENCE).await {
             Ok((_, response)) => Ok(response),
             Err(ControlError::NobodyAnswered { failures }) if failures.is_empty() => Err(vec!["there is no other node to ask".to_owned()]),
             Err(ControlError::NobodyAnswered { failures }) => {
@@ -164,6 +167,11 @@ impl<'a> Source<'a> {
 
     fn status_address(&self, node: &NodeConfig) -> SocketAddr {
         SocketAddr::new(node.keep_alive_ip, self.config.server.tcpport)
+    }
+
+    fn caller<'k>(&self, key: &'k AuthKey) -> Caller<'k> {
+        let own = self.here.and_then(|here| self.config.node(here));
+        Caller { authkey: key.bytes(), from: own.map(|node| node.keep_alive_ip) }
     }
 
     fn authkey(&self) -> Result<AuthKey, AuthFault> {

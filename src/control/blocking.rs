@@ -5,7 +5,10 @@ use std::{net::SocketAddr, path::Path, time::Duration};
 
 use tokio::runtime::{Builder, Runtime};
 
-use super::{ControlError, client};
+use super::{
+    ControlError,
+    client::{self, Caller},
+};
 use crate::model::{Request, Response};
 
 /// See [`client::ask_local`].
@@ -20,8 +23,8 @@ pub fn ask_local(run_dir: &Path, request: &Request, timeout: Duration) -> Result
 ///
 /// # Errors
 /// As there.
-pub fn ask_remote(address: SocketAddr, authkey: &[u8], request: &Request, timeout: Duration) -> Result<Response, ControlError> {
-    runtime()?.block_on(client::ask_remote(address, authkey, request, timeout))
+pub fn ask_remote(address: SocketAddr, caller: Caller<'_>, request: &Request, timeout: Duration) -> Result<Response, ControlError> {
+    runtime()?.block_on(client::ask_remote(address, caller, request, timeout))
 }
 
 /// See [`client::ask_any`].
@@ -30,11 +33,11 @@ pub fn ask_remote(address: SocketAddr, authkey: &[u8], request: &Request, timeou
 /// As there.
 pub fn ask_any(
     addresses: &[SocketAddr],
-    authkey: &[u8],
+    caller: Caller<'_>,
     request: &Request,
     timeout: Duration,
 ) -> Result<(SocketAddr, Response), ControlError> {
-    runtime()?.block_on(client::ask_any(addresses, authkey, request, timeout))
+    runtime()?.block_on(client::ask_any(addresses, caller, request, timeout))
 }
 
 fn runtime() -> Result<Runtime, ControlError> {

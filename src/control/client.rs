@@ -3,7 +3,7 @@
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     os::unix::fs::MetadataExt,
     path::Path,
     time::{Duration, Instant},
@@ -13,7 +13,7 @@ use futures_util::{StreamExt, stream::FuturesUnordered};
 use nix::unistd::{Gid, Group};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpStream, UnixStream},
+    net::{TcpSocket, TcpStream, UnixStream},
     time,
 };
 
@@ -26,6 +26,23 @@ use crate::{
     model::{Request, Response},
     wire::{Channel, HELLO_LENGTH, Introduction, MAX_ANSWER, Opening},
 };
+
+/// Who asks another node.
+#[derive(Clone, Copy)]
+pub struct Caller<'a> {
+    /// What it proves to know.
+    pub authkey: &'a [u8],
+    /// Its address. Firewalls know the nodes by their `keep_alive_ip`, while the kernel would take a floating address where that is the
+    /// nearer one. Where this is no address of this machine, the kernel chooses.
+    pub from: Option<IpAddr>,
+}
+
+impl<'a> From<&'a [u8]> for Caller<'a> {
+    /// From whatever address.
+    fn from(authkey: &'a [u8]) -> Self {
+        Self { authkey, from: None }
+    }
+}
 
 /// Asks the daemon of this machine.
 ///
@@ -51,13 +68,13 @@ pub async fn ask_local(run_dir: &Path, request: &Request, timeout: Duration) -> 
 ///
 /// # Errors
 /// It cannot be reached, has another authkey, or does not answer in time.
-pub async fn ask_remote(address: SocketAddr, authkey: &[u8], request: &Request, timeout: Duration) -> Result<Response, ControlError> {
+pub async fn ask_remote(address: SocketAddr, caller: Caller<'_>, request: &Request, timeout: Duration) -> Result<Response, ControlError> {
     let whom = || format!("the node at {address}");
     let exchange = async {
         let io_error = |source| broken(whom(), source);
         let seal_error = |source| ControlError::Seal { whom: whom(), source };
-        let mut stream = TcpStream::connect(address).await.map_err(|source| ControlError::Unreachable { whom: whom(), source })?;
-        let mut channel = put_question(&mut stream, address, authkey, &protocol::encode(request)).await?;
+        let mut stream = connect(address, caller.from).await.map_err(|source| ControlError::Unreachable { whom: whom(), source })?;
+        let mut channel = put_question(&mut stream, address, caller.authkey, &protocol::encode(request)).await?;
         let mut length = [0; 4];
         stream.read_exact(&mut length).await.map_err(io_error)?;
         let sealed = channel.sealed_length(length).map_err(seal_error)?;
@@ -66,6 +83,15 @@ pub async fn ask_remote(address: SocketAddr, authkey: &[u8], request: &Request, 
         protocol::decode(&content).map_err(|detail| ControlError::Protocol { whom: whom(), detail })
     };
     time::timeout(timeout, exchange).await.unwrap_or_else(|_| Err(ControlError::TimedOut { whom: whom(), after: timeout }))
+}
+
+async fn connect(address: SocketAddr, from: Option<IpAddr>) -> io::Result<TcpStream> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    if let Some(from) = from {
+        // Better asked from another address than not at all.
+        socket.bind(SocketAddr::new(from, 0)).ok();
+    }
+    socket.connect(address).await
 }
 
 /// Makes a connected stream one for heartbeats: the other end proves that it knows the authkey, and is told who talks to it.
@@ -105,11 +131,11 @@ async fn put_question(stream: &mut TcpStream, address: SocketAddr, authkey: &[u8
 /// Nobody answered: why, for each.
 pub async fn ask_any(
     addresses: &[SocketAddr],
-    authkey: &[u8],
+    caller: Caller<'_>,
     request: &Request,
     timeout: Duration,
 ) -> Result<(SocketAddr, Response), ControlError> {
-    let ask = async |address: SocketAddr| (address, ask_remote(address, authkey, request, timeout).await);
+    let ask = async |address: SocketAddr| (address, ask_remote(address, caller, request, timeout).await);
     let mut asked: FuturesUnordered<_> = addresses.iter().map(|address| ask(*address)).collect();
     let mut refused = None;
     let mut failures = Vec::new();

@@ -13,7 +13,7 @@ use tokio::{sync::Semaphore, time::timeout_at};
 use super::{apply::Applies, cluster_thread::Look, events, executor::Shared, journal::Journal, operator::Operator, reload::Reloads};
 use crate::{
     cluster::{GroupView, Phase, Wait},
-    control::client,
+    control::client::{self, Caller},
     model::{
         Activity, Assignment, ClusterReport, DrillReport, EventQuery, Group, GroupId, GroupReport, MemberReport, NATIVE, NodeConfig,
         NodeId, NodeReport, QuorumReport, Request, Resource, ResourceId, ResourceReport, Response, Spec, Time, WishReport,
@@ -158,7 +158,8 @@ impl Status {
 
     async fn ask_within(&self, node: &NodeConfig, request: &Request, limit: Duration) -> Option<Response> {
         let address = SocketAddr::new(node.keep_alive_ip, self.shared.config.server.tcpport);
-        client::ask_remote(address, self.authkey.bytes(), request, limit).await.ok()
+        let caller = Caller { authkey: self.authkey.bytes(), from: Some(self.shared.node.keep_alive_ip) };
+        client::ask_remote(address, caller, request, limit).await.ok()
     }
 
     async fn cluster_report(&self, look: &Look) -> ClusterReport {

@@ -38,6 +38,28 @@ fn every_node_reports_the_same_cluster() {
 }
 
 #[test]
+fn nodes_ask_each_other_from_the_address_that_firewalls_know_them_by() {
+    let mut cluster = healthy(Plan::of(3));
+    // An address of a narrower network: the kernel would ask from it.
+    let nearer = cluster.shell(0, "ip address add 10.77.0.99/25 dev eth0 && ip route get 10.77.0.2");
+    assert!(nearer.stdout.contains("src 10.77.0.99"), "{nearer:?}");
+    for node in [1, 2] {
+        let strict = cluster.shell(
+            node,
+            "nft 'add table inet strict; add chain inet strict in { type filter hook input priority 0; }; \
+             add rule inet strict in tcp dport 53897 ip saddr != { 10.77.0.1, 10.77.0.2, 10.77.0.3 } drop'",
+        );
+        assert_eq!(strict.code, Some(0), "{strict:?}");
+    }
+    let said = ask(&cluster, 0, &["--command=cm_stat"]);
+    assert_eq!(said.stdout.lines().last(), Some("Cluster status: HEALTHY"), "{}", said.stdout);
+    // Without its daemon the client asks the others itself.
+    cluster.lab.node_mut(0).stop(END).unwrap();
+    let said = ask(&cluster, 0, &["--command=cm_stat"]);
+    assert!(said.stdout.contains("seen from node"), "{}{}", said.stdout, said.stderr);
+}
+
+#[test]
 fn raw_statistics_keep_the_framing_that_scripts_cut_up() {
     let cluster = healthy(Plan::of(3));
     let said = ask(&cluster, 2, &["--command=rstats"]);
