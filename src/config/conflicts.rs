@@ -57,7 +57,7 @@ impl Assigned {
         for text in resources {
             let id = ResourceId { kind: text.kind, nickname: text.nickname.clone() };
             let homes = self.by_resource.get(&id).map(Vec::as_slice).unwrap_or_default();
-            let what = format!("the {} `{}`", keys::noun(text.kind), text.nickname);
+            let what = format_args!("the {} `{}`", keys::noun(text.kind), text.nickname);
             if homes.is_empty() {
                 findings.warning(
                     text.span,

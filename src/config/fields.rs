@@ -1,7 +1,7 @@
 //! The entries of one section by key, and their values as types. Every fault is reported and answered with the default,
 //! so that all faults of a file are found in one pass.
 
-use std::{collections::HashMap, fmt, net::IpAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
+use std::{fmt, net::IpAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use super::{
     draft::{Entry, Value},
@@ -13,13 +13,14 @@ use super::{
 
 /// The entries of one section.
 pub(super) struct Fields<'d> {
-    entries: HashMap<&'static str, &'d Entry>,
+    /// By the name of their key; so few that a search is faster than a map.
+    entries: Vec<(&'static str, &'d Entry)>,
 }
 
 impl<'d> Fields<'d> {
     /// Sorts entries by key. Unknown keys are warnings; of a key that appears twice the last one counts, as in most programs.
-    pub(super) fn collect(entries: &'d [Entry], known: &[&'static [Key]], section: &str, findings: &mut Findings<'_>) -> Self {
-        let mut found: HashMap<&'static str, &'d Entry> = HashMap::new();
+    pub(super) fn collect(entries: &'d [Entry], known: &[&'static [Key]], section: impl fmt::Display, findings: &mut Findings<'_>) -> Self {
+        let mut found: Vec<(&'static str, &'d Entry)> = Vec::with_capacity(entries.len());
         for entry in entries {
             let Some(key) = known.iter().find_map(|keys| keys::find(keys, &entry.key.text)) else {
                 let nearest = if findings.has_room(Severity::Warning) {
@@ -34,21 +35,28 @@ impl<'d> Fields<'d> {
                 );
                 continue;
             };
-            if let Some(first) = found.insert(key.name, entry) {
+            if let Some((_, first)) = found.iter_mut().find(|(name, _)| *name == key.name) {
                 let line = findings.line(first.key.span);
                 findings.warning(
                     entry.key.span,
                     format!("`{}` is set again (first in line {line}): the value here counts", entry.key.text),
                     "remove one of the two",
                 );
+                *first = entry;
+            } else {
+                found.push((key.name, entry));
             }
         }
         Self { entries: found }
     }
 
+    fn entry(&self, key: &'static str) -> Option<&'d Entry> {
+        self.entries.iter().find(|(name, _)| *name == key).map(|(_, entry)| *entry)
+    }
+
     /// The value of a key as written, when there is one and it is not empty.
     pub(super) fn text(&self, key: &'static str, findings: &mut Findings<'_>) -> Option<Text> {
-        match &self.entries.get(key)?.value {
+        match &self.entry(key)?.value {
             Value::One(text) if text.text.is_empty() => None,
             Value::One(text) => Some(text.clone()),
             Value::Many(_, span) => {
@@ -69,7 +77,7 @@ impl<'d> Fields<'d> {
 
     /// Where a key is, for messages about its value; the whole entry.
     pub(super) fn span(&self, key: &'static str) -> Option<Span> {
-        self.entries.get(key).map(|entry| match &entry.value {
+        self.entry(key).map(|entry| match &entry.value {
             Value::One(text) if text.text.is_empty() => entry.key.span,
             Value::One(text) => text.span,
             Value::Many(_, span) => *span,
@@ -78,12 +86,12 @@ impl<'d> Fields<'d> {
 
     /// Whether a list is written where one value belongs.
     pub(super) fn is_list(&self, key: &'static str) -> bool {
-        self.entries.get(key).is_some_and(|entry| matches!(entry.value, Value::Many(..)))
+        self.entry(key).is_some_and(|entry| matches!(entry.value, Value::Many(..)))
     }
 
     /// A list of names.
     pub(super) fn list(&self, key: &'static str) -> Vec<Text> {
-        match self.entries.get(key).map(|entry| &entry.value) {
+        match self.entry(key).map(|entry| &entry.value) {
             None => Vec::new(),
             Some(Value::Many(list, _)) => list.iter().filter(|text| !text.text.is_empty()).cloned().collect(),
             // TOML may give a string where a list belongs: read it as cm.cfg would.

@@ -65,7 +65,7 @@ impl Finding {
     /// A finding that is not about a spot in a file.
     #[must_use]
     pub fn new(severity: Severity, message: impl Into<String>) -> Self {
-        Self { severity, message: one_line(&message.into()), help: None, place: None }
+        Self { severity, message: one_line(message.into()), help: None, place: None }
     }
 
     /// The same finding with advice.
@@ -204,8 +204,11 @@ impl<'s> Findings<'s> {
 }
 
 /// Messages quote what the file says: keep them on one line and free of terminal controls, and short.
-fn one_line(message: &str) -> String {
+fn one_line(message: String) -> String {
     const LONGEST: usize = 600;
+    if message.len() <= LONGEST && !message.chars().any(char::is_control) {
+        return message;
+    }
     let mut line: String = message.chars().take(LONGEST).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
     if message.chars().nth(LONGEST).is_some() {
         line.push_str(" ...");

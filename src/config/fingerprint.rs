@@ -1,8 +1,8 @@
 //! What must agree between the nodes of a cluster, as a hash.
 
-use std::fmt::Write as _;
+use std::time::Duration;
 
-use crate::model::{Driver, Fingerprint, Kind, NodeConfig, Resource, Server, Spec};
+use crate::model::{Driver, Fingerprint, Kind, NodeConfig, Options, Resource, Server, Spec};
 
 use super::words::Word as _;
 
@@ -16,12 +16,14 @@ fn canonical(server: &Server, nodes: &[NodeConfig], resources: &[Resource]) -> S
     let mut text = String::new();
     let mut line = |words: &[&str]| {
         for word in words {
-            // Length before each word: no two configurations have the same rendering. Writing to a String cannot fail.
-            let _ = write!(text, "{}:{word} ", word.len());
+            // Length before each word: no two configurations have the same rendering.
+            push_number(&mut text, word.len());
+            text.push(':');
+            text.push_str(word);
+            text.push(' ');
         }
         text.push('\n');
     };
-    let micros = |span: std::time::Duration| span.as_micros().to_string();
     line(&[
         "server",
         &server.udpport.to_string(),
@@ -64,10 +66,14 @@ fn canonical(server: &Server, nodes: &[NodeConfig], resources: &[Resource]) -> S
             line(&["backup", &home, assignment.resource.kind.word(), &assignment.resource.nickname]);
         }
     }
+    let mut numbers: Option<(&Options, [String; 6])> = None;
     // The order of the sections is free in cm.cfg; the order within one is that in which a group starts.
     for kind in Kind::ALL {
         for resource in resources.iter().filter(|resource| resource.id.kind == kind) {
             let options = &resource.options;
+            // Mostly those of the one before.
+            let rendered = numbers.take().filter(|(of, _)| *of == options).unwrap_or_else(|| (options, self::numbers(options)));
+            let [start, stop, check, limit, window, order] = &rendered.1;
             line(&[
                 "resource",
                 kind.word(),
@@ -76,19 +82,43 @@ fn canonical(server: &Server, nodes: &[NodeConfig], resources: &[Resource]) -> S
                     Driver::Native => "native",
                     Driver::Script(path) => path.to_str().unwrap_or_default(),
                 },
-                &micros(options.start_timeout),
-                &micros(options.stop_timeout),
-                &micros(options.check_timeout),
-                &options.restart_limit.to_string(),
-                &micros(options.restart_window),
-                &options.order.to_string(),
+                start,
+                stop,
+                check,
+                limit,
+                window,
+                order,
                 options.mount_options.as_deref().unwrap_or_default(),
             ]);
+            numbers = Some(rendered);
             let words = spec(&resource.spec);
             line(&words.iter().map(String::as_str).collect::<Vec<_>>());
         }
     }
     text
+}
+
+fn numbers(options: &Options) -> [String; 6] {
+    [
+        micros(options.start_timeout),
+        micros(options.stop_timeout),
+        micros(options.check_timeout),
+        options.restart_limit.to_string(),
+        micros(options.restart_window),
+        options.order.to_string(),
+    ]
+}
+
+fn micros(span: Duration) -> String {
+    span.as_micros().to_string()
+}
+
+/// In decimal, without the machinery of formatting: it is written before each of a hundred thousand words.
+fn push_number(text: &mut String, number: usize) {
+    if number >= 10 {
+        push_number(text, number / 10);
+    }
+    text.push(char::from(b'0' + (number % 10) as u8));
 }
 
 fn spec(spec: &Spec) -> Vec<String> {

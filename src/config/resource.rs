@@ -39,8 +39,8 @@ pub(super) fn read(draft: &ResourceDraft, script_driver: bool, default: &Options
     }
     let errors_before = findings.has_errors();
     let resource = draft.fields.as_ref().and_then(|entries| {
-        let section = format!("the {} `{nickname}`", keys::noun(kind));
-        let fields = Fields::collect(entries, &[keys::resource(kind), keys::OPTIONS], &section, findings);
+        let section = format_args!("the {} `{nickname}`", keys::noun(kind));
+        let fields = Fields::collect(entries, &[keys::resource(kind), keys::OPTIONS], section, findings);
         let reader = Reader { kind, nickname, span: draft.nickname.span, fields };
         let spec = reader.spec(findings);
         let driver = reader.driver(script_driver, findings);

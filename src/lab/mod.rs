@@ -34,7 +34,7 @@ pub use namespace::Namespace;
 pub use node::{LabNode, Said};
 pub use plan::{NodePlan, Plan};
 pub use probe::{Mark, Probe};
-pub use record::{processors, record};
+pub use record::{processors, record, stolen};
 pub use sampler::{Change, Sampler};
 pub use shell::{Shell, Spoken};
 pub use switch::{Port, Protocol, Switch};

@@ -1,6 +1,6 @@
 //! Tables in documents that the run itself writes.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
 use super::LabError;
 
@@ -43,9 +43,25 @@ pub fn processors() -> String {
     format!("a host with {} processors ({})", names.len(), names.first().unwrap_or(&"of unknown kind").trim())
 }
 
+/// How long others on the host have had this machine's processors while it wanted them, since it was booted, over all of them; nothing where
+/// it is no virtual one. The source is `steal` in proc_stat(5).
+#[must_use]
+pub fn stolen() -> Duration {
+    let text = fs::read_to_string("/proc/stat").unwrap_or_default();
+    let ticks = text.lines().next().and_then(|all| all.split_whitespace().nth(8)).and_then(|ticks| ticks.parse().ok()).unwrap_or(0_u64);
+    // The unit of what the kernel shows to programs, on every architecture of today.
+    Duration::from_millis(ticks * 10)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn time_is_never_given_back() {
+        let before = stolen();
+        assert!(stolen() >= before);
+    }
 
     #[test]
     fn rows_take_the_place_of_earlier_ones_and_keep_their_order() {
