@@ -50,10 +50,9 @@ test: setup-test
 		status=$$?; scripts/steadily --report; exit $$status
 	$(CARGO) test --locked --doc
 
-# What is tested is the package.
+# What is tested is the package. In the profile in which `make test` has built it, too.
 vm-test: setup-vm deb
-	$(CARGO) build --locked --example vm-tests
-	$(CARGO) run --locked --quiet --example vm-tests -- $(SCENARIO)
+	$(CARGO) run --locked --quiet --profile test --example vm-tests -- $(SCENARIO)
 
 bench: setup-bench build
 	$(CARGO) build --release --locked --example bench
